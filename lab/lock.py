@@ -27,7 +27,7 @@ PYTHONS = ("3.11", "3.13")
 # glibc of Debian 12, the older of the two: newer wheels (cryptography asks for 2.34) are found, and none too new is taken.
 PLATFORM = "x86_64-manylinux_2_36"
 
-HEADER = "# Made by `make lock` from {source} for Python {python}; change that and run it again instead of editing here.\n"
+HEADER = "# Made by `make lock`: change requirements.in and run it again instead of editing here.\n"
 
 
 def uv_command() -> list[str]:
@@ -47,8 +47,7 @@ def resolve(source: Path, python: str, target: Path) -> None:
     # Nothing of the machine that makes a lock belongs in it: no index, no paths, no command line.
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     subprocess.run(command, check=True)
-    name = source.name if source.suffix == ".in" else "uv"
-    target.write_text(HEADER.format(source=name, python=python) + target.read_text(encoding="utf-8"), encoding="utf-8")
+    target.write_text(HEADER + target.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def versions(text: str) -> dict[str, str]:
