@@ -1,0 +1,113 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: what a systemd unit needs, from what systemd says of it. No calls, no module."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+# The properties that decide() and the module read; `systemctl show --timestamp=us+utc` is in systemd 252 and 257.
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "MainPID",
+    "ExecMainStartTimestamp",
+    "StateChangeTimestamp",
+    "NRestarts",
+    "Result",
+)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """How a unit shows that it works: an HTTP answer, or a port that accepts; nothing given: that it is active."""
+
+    url: str | None = None
+    contains: str | None = None
+    port: int | None = None
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as it should be."""
+
+    name: str
+    state: str = "started"  # started | stopped
+    restart_after: tuple[str, ...] = ()
+    reload_after: tuple[str, ...] = ()
+    ready: Ready = field(default_factory=Ready)
+
+
+def parse_show(text: str) -> dict[str, dict[str, str]]:
+    """Read C(systemctl show) of several units (blocks parted by an empty line) into C({Id: {property: value}})."""
+    units: dict[str, dict[str, str]] = {}
+    for block in text.strip().split("\n\n"):
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in properties:
+            units[properties["Id"]] = properties
+    return units
+
+
+def seconds(timestamp: str) -> float:
+    """Seconds since the epoch of C(Sun 2026-11-22 13:21:40.123456 UTC) or C(@1795353700.123456); 0.0 when unset."""
+    from datetime import datetime, timezone
+
+    if timestamp.startswith("@"):
+        return float(timestamp[1:])
+    match = re.search(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d+)? UTC", timestamp)
+    if not match:
+        return 0.0
+    whole = datetime.strptime(f"{match[1]} {match[2]}", "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    return whole.timestamp() + float(match[3] or 0)
+
+
+def decide(unit: Unit, shown: dict[str, str], modified: dict[str, float]) -> list[str]:
+    """Name the steps that bring a unit from what C(shown) says into the wanted state, in order.
+
+    C(modified) gives the time of the last change of each file named by the unit, in seconds since the epoch; a file
+    that does not exist is absent from it.
+    """
+    steps = []
+    active = shown.get("ActiveState", "inactive")
+    enabled = shown.get("UnitFileState", "") in ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias")
+    if unit.state == "stopped":
+        if active not in ("inactive", "failed"):
+            steps.append("stop")
+        if shown.get("UnitFileState") == "enabled":
+            steps.append("disable")
+        return steps
+    if not enabled:
+        steps.append("enable")
+    started = seconds(shown.get("ExecMainStartTimestamp", ""))
+    settled = max(started, seconds(shown.get("StateChangeTimestamp", "")))
+    if active not in ("active", "reloading", "activating", "deactivating"):
+        steps.append("start")
+    elif any(modified.get(path, 0.0) > started for path in unit.restart_after):
+        steps.append("restart")
+    elif active == "deactivating":
+        steps.append("start")
+    elif any(modified.get(path, 0.0) > settled for path in unit.reload_after):
+        steps.append("reload")
+    return steps
+
+
+def answers(ready: Ready, status: int, body: str) -> bool:
+    """Whether an HTTP answer says that the unit works: status 200, and the text asked for in the body."""
+    if status != 200:
+        return False
+    if ready.contains is None:
+        return True
+    try:  # the same text however the server spaces its JSON
+        body = json.dumps(json.loads(body), separators=(",", ":"))
+    except ValueError:
+        pass
+    return ready.contains in body
