@@ -1,0 +1,310 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's hosts: bare Debian machines in containers, with systemd and SSH, as the inventory names them.
+
+    lab/hosts.py create     makes the hosts that are missing, leaves running ones alone, returns when SSH answers
+    lab/hosts.py destroy    removes them
+    lab/hosts.py ssh HOST   logs in
+
+Environment:
+    LAB_INVENTORY   inventory sources, separated by commas; each host in them that has an `ansible_host` is made
+                    (default: inventories/lab)
+    LAB_RELEASE     trixie (default) or bookworm
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LAB = ROOT / ".lab"
+KEY = LAB / "id_ed25519"
+PREFIX = "onprem-airflow-lab"
+SUBNET = "10.213.77.0/24"
+RELEASES = ("trixie", "bookworm")
+CA_BUNDLE = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
+EXTRA_CAS = pathlib.Path("/usr/local/share/ca-certificates")
+BOOT_TIMEOUT = 90
+
+# What a Debian server has after its installation and an administrator's first login, and nothing of ours.
+# python3-apt comes with the standard utilities (through apt-listchanges); Ansible's apt module needs it in check mode.
+PACKAGES = (
+    "systemd systemd-sysv dbus libpam-systemd openssh-server sudo python3 python3-apt ca-certificates iproute2 procps"
+    " less netbase"
+).split()
+
+# Runs once, inside the unpacked system ($1). SSH host keys are made at the first boot: no two hosts share one.
+CUSTOMIZE = r"""
+set -eu
+chroot "$1" update-ca-certificates >/dev/null 2>&1
+chroot "$1" useradd --create-home --shell /bin/bash sysadmin
+echo 'sysadmin ALL=(ALL) NOPASSWD: ALL' > "$1/etc/sudoers.d/sysadmin"
+chmod 0440 "$1/etc/sudoers.d/sysadmin"
+printf '%s\n' 'PermitRootLogin no' 'PasswordAuthentication no' > "$1/etc/ssh/sshd_config.d/lab.conf"
+rm -f "$1"/etc/ssh/ssh_host_*
+cat > "$1/etc/systemd/system/ssh-host-keys.service" <<'UNIT'
+[Unit]
+Description=Make this host's SSH keys
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+
+[Install]
+WantedBy=ssh.service
+UNIT
+chroot "$1" systemctl --quiet enable ssh-host-keys.service
+rm -f "$1/etc/hostname" "$1/etc/resolv.conf"
+: > "$1/etc/machine-id"
+"""
+
+# Debian's updates and security suites, at the mirror that mmdebstrap chose: it knows them only for releases that
+# are no newer than itself.
+SOURCES = r"""
+set -eu
+list="$1/etc/apt/sources.list"
+line=$(grep -m1 '^deb ' "$list")
+suite=$(printf '%s\n' "$line" | awk '{ print $(NF - 1) }')
+printf '%s\n' "$line" \
+  "$(printf '%s\n' "$line" | sed "s/ $suite main\$/ $suite-updates main/")" \
+  "$(printf '%s\n' "$line" | sed "s#/debian/\? $suite main\$#/debian-security $suite-security main#")" > "$list.new"
+mv "$list.new" "$list"
+"""
+
+
+class LabError(Exception):
+    """Something the person at the keyboard has to know."""
+
+
+def say(text: str) -> None:
+    print(f"lab: {text}", flush=True)
+
+
+def run(command: list[str], *, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise LabError(f"{' '.join(command[:6])} … failed:\n{(done.stdout + done.stderr).strip()}")
+    return done
+
+
+def as_root(*command: str) -> list[str]:
+    """Fixed addresses that the control machine reaches need Podman as root."""
+    environment = ["env", f"CONTAINERS_CONF={ROOT / 'lab' / 'containers.conf'}"]
+    return [*([] if os.geteuid() == 0 else ["sudo", "-n"]), *environment, *command]
+
+
+def podman(*arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return run(as_root("podman", *arguments), stdin=stdin, check=check)
+
+
+def inventory_hosts() -> dict[str, str]:
+    """The hosts with an address in the inventory sources; a later source wins, as in Ansible."""
+
+    def walk(groups: dict[str, t.Any] | None, found: dict[str, str]) -> None:
+        for group in (groups or {}).values():
+            for name, variables in ((group or {}).get("hosts") or {}).items():
+                if "ansible_host" in (variables or {}):
+                    found[name] = variables["ansible_host"]
+            walk((group or {}).get("children"), found)
+
+    found: dict[str, str] = {}
+    for source in os.environ.get("LAB_INVENTORY", "inventories/lab").split(","):
+        walk(yaml.safe_load((ROOT / source / "hosts.yml").read_text()), found)
+    return found
+
+
+def container(host: str) -> str:
+    return f"{PREFIX}-{host}"
+
+
+# -- image ---------------------------------------------------------------------------------------------------------
+
+
+def image(release: str) -> str:
+    """The name of the image of a release, built when this recipe has not been built yet."""
+    cas = sorted(EXTRA_CAS.rglob("*.crt")) if EXTRA_CAS.is_dir() else []
+    recipe = hashlib.sha256("\0".join([release, *PACKAGES, CUSTOMIZE, SOURCES]).encode())
+    for path in cas:
+        recipe.update(path.read_bytes())
+    name = f"localhost/{PREFIX}:{release}-{recipe.hexdigest()[:12]}"
+    if podman("image", "exists", name, check=False).returncode == 0:
+        return name
+    say(f"building the image of {release} from Debian's packages, once (about a minute)")
+    with tempfile.TemporaryDirectory(prefix="lab-image-") as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 - apt's own user reads the hooks' folder
+        hooks = {"sources": SOURCES, "customize": CUSTOMIZE}
+        for hook, text in hooks.items():
+            pathlib.Path(folder, hook).write_text("#!/bin/sh\n" + text)
+            os.chmod(pathlib.Path(folder, hook), 0o755)  # noqa: S103 - a script
+        tar = f"{folder}/{release}.tar"
+        target = "/usr/local/share/ca-certificates/"
+        run(
+            as_root(
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                # A host without translations and without fsync per file: quicker, and no role can tell.
+                '--aptopt=Acquire::Languages "none"',
+                "--dpkgopt=force-unsafe-io",
+                f"--setup-hook={folder}/sources",
+                *(f"--customize-hook=copy-in {path} {target}" for path in cas),
+                f"--customize-hook={folder}/customize",
+                release,
+                tar,
+            )
+        )
+        podman("import", tar, name)
+    return name
+
+
+# -- hosts ---------------------------------------------------------------------------------------------------------
+
+
+def state(host: str) -> tuple[str, str]:
+    """(status, release) of a host's container; ('', '') when there is none."""
+    label = '{{.State.Status}} {{index .Config.Labels "lab.release"}}'
+    done = podman("container", "inspect", "--format", label, container(host), check=False)
+    if done.returncode != 0:
+        return "", ""
+    status, _space, release = done.stdout.strip().partition(" ")
+    return status, release
+
+
+def forget(address: str) -> None:
+    """Drops what SSH and Ansible remember of a host that is new or gone: its key and the open connection."""
+    (LAB / "known_hosts" / address).unlink(missing_ok=True)
+    socket = pathlib.Path.home() / ".ansible" / "cp" / f"lab-{address}"
+    if socket.exists():
+        run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", address], check=False)
+        socket.unlink(missing_ok=True)
+
+
+def start(host: str, address: str, release: str, name: str) -> bool:
+    """One host, running. True when it is new."""
+    status, current = state(host)
+    if status and current != release:
+        raise LabError(f"{host} exists and is {current}, not {release}; `make lab-destroy` removes the lab")
+    if status == "running":
+        return False
+    forget(address)
+    if status:
+        podman("start", container(host))
+    else:
+        podman(
+            *("run", "--detach", "--name", container(host), "--hostname", host, "--label", f"lab.release={release}"),
+            *("--network", PREFIX, "--ip", address, "--network-alias", host, "--systemd=always"),
+            # Units with PrivateTmp=, ProtectSystem= and the like make mounts of their own.
+            "--cap-add=SYS_ADMIN",
+            name,
+            "/sbin/init",
+        )
+    keys = "install -d -o sysadmin -g sysadmin -m 0700 /home/sysadmin/.ssh && umask 077 && cat > /home/sysadmin/.ssh/authorized_keys && chown sysadmin: /home/sysadmin/.ssh/authorized_keys"
+    podman("exec", "-i", container(host), "sh", "-c", keys, stdin=KEY.with_suffix(".pub").read_text())
+    return not status
+
+
+def wait(host: str) -> None:
+    """Returns when systemd has finished booting, seen over SSH."""
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    answer = ""
+    while time.monotonic() < deadline:
+        done = run([*ssh(host), "systemctl", "is-system-running", "--wait"], check=False)
+        answer = (done.stdout or done.stderr).strip()
+        if answer == "running":
+            return
+        if answer == "degraded":
+            failed = run([*ssh(host), "systemctl", "--failed", "--no-legend", "--plain"], check=False)
+            raise LabError(f"{host} has booted, but these units failed:\n{failed.stdout.strip()}")
+        time.sleep(0.2)
+    raise LabError(f"{host} does not answer over SSH within {BOOT_TIMEOUT} s: {answer}")
+
+
+def ssh(host: str) -> list[str]:
+    return ["ssh", "-F", str(LAB / "ssh_config"), host]
+
+
+def prepare_files(hosts: dict[str, str]) -> None:
+    LAB.mkdir(mode=0o700, exist_ok=True)
+    (LAB / "known_hosts").mkdir(exist_ok=True)
+    if not KEY.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(KEY)])
+    blocks = [f"Host {name}\n  HostName {address}\n" for name, address in hosts.items()]
+    options = {
+        "User": "sysadmin",
+        "IdentityFile": str(KEY),
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+        "ConnectTimeout": "5",
+        "LogLevel": "ERROR",
+        "StrictHostKeyChecking": "accept-new",
+        "UserKnownHostsFile": str(LAB / "known_hosts" / "%h"),
+    }
+    blocks.append("Host *\n" + "".join(f'  {key} "{value}"\n' for key, value in options.items()))
+    (LAB / "ssh_config").write_text("\n".join(blocks))
+
+
+def each(hosts: t.Iterable[str], work: t.Callable[[str], t.Any]) -> list[t.Any]:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(work, hosts))
+
+
+def create() -> None:
+    began = time.monotonic()
+    release = os.environ.get("LAB_RELEASE") or RELEASES[0]
+    if release not in RELEASES:
+        raise LabError(f"LAB_RELEASE is {release!r}; it is one of {', '.join(RELEASES)}")
+    hosts = inventory_hosts()
+    prepare_files(hosts)
+    name = image(release)
+    if podman("network", "exists", PREFIX, check=False).returncode != 0:
+        podman("network", "create", "--subnet", SUBNET, PREFIX)
+    new = [host for host, made in zip(hosts, each(hosts, lambda h: start(h, hosts[h], release, name))) if made]
+    each(hosts, wait)
+    made = f"{len(new)} new" if new else "none new"
+    say(f"{len(hosts)} hosts with {release} answer over SSH ({made}, {time.monotonic() - began:.1f} s)")
+
+
+def destroy() -> None:
+    hosts = inventory_hosts()
+    there = [host for host, found in zip(hosts, each(hosts, state)) if found[0]]
+    if there:
+        podman("rm", "--force", "--time", "0", "--volumes", *(container(host) for host in there))
+    for address in hosts.values():
+        forget(address)
+    say(f"removed {', '.join(there) or 'nothing, there was no host'}")
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        match arguments:
+            case ["create"]:
+                create()
+            case ["destroy"]:
+                destroy()
+            case ["ssh", host, *command]:
+                os.execvp("ssh", [*ssh(host), *command])
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except (LabError, FileNotFoundError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
