@@ -4,8 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Resolve the collection's lock files anew: `make lock`.
 
-Reads roles/airflow/files/locks/requirements.in and writes python3.11.txt, python3.13.txt and uv.txt beside it, all of them or
-none. Prints which versions changed. Needs uv (on PATH, or as a module of the Python that runs this) and a package index.
+Reads roles/airflow/files/locks/requirements.in and writes python3.11.txt, python3.13.txt and uv.txt beside it, all
+of them or none. Prints which versions changed. Needs uv (on PATH, or as a module of the Python that runs this) and a
+package index.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOCKS = Path(__file__).resolve().parent.parent / "roles" / "airflow" / "files" /
 # The Python of Debian 12 and of Debian 13.
 PYTHONS = ("3.11", "3.13")
 
-# glibc of Debian 12, the older of the two: newer wheels (cryptography asks for 2.34) are found, and none too new is taken.
+# glibc of Debian 12, the older of the two: newer wheels (cryptography asks for 2.34) are found, none too new.
 PLATFORM = "x86_64-manylinux_2_36"
 
 HEADER = "# Made by `make lock`: change requirements.in and run it again instead of editing here.\n"

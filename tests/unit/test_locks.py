@@ -31,14 +31,18 @@ def number(version: str) -> tuple[int, ...]:
 
 def test_both_pythons_get_the_same_airflow() -> None:
     first, second = (pins(name) for name in FILES)
-    ours = {name for name in first | second if name.startswith(("apache-airflow", "celery", "kombu", "amqp", "psycopg"))}
+    ours = {
+        name for name in first | second if name.startswith(("apache-airflow", "celery", "kombu", "amqp", "psycopg"))
+    }
     assert {"apache-airflow", "apache-airflow-providers-celery", "apache-airflow-providers-fab"} <= ours
     assert {name: first.get(name) for name in ours} == {name: second.get(name) for name in ours}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_direct_requirements_are_locked_as_asked(name: str) -> None:
-    asked = re.findall(r"^([a-z0-9-]+)(?:\[[^]]*\])?==(\S+)", (LOCKS / "requirements.in").read_text(encoding="utf-8"), re.M)
+    asked = re.findall(
+        r"^([a-z0-9-]+)(?:\[[^]]*\])?==(\S+)", (LOCKS / "requirements.in").read_text(encoding="utf-8"), re.M
+    )
     assert len(asked) >= 3
     assert {package: pins(name)[package] for package, _ in asked} == dict(asked)
 
@@ -81,7 +85,7 @@ def uv() -> list[str]:
 
 
 def installed(python: str) -> Path:
-    """The interpreter of an environment made from the lock of one Python; kept between runs, named after the lock's hash."""
+    """The interpreter of an environment made from the lock of one Python; kept between runs, named by its hash."""
     base = interpreter(python)
     if base is None:
         pytest.skip(f"there is no Python {python} on this machine")
