@@ -5,12 +5,13 @@
 """The lab's hosts: bare Debian machines in containers, with systemd and SSH, as the inventory names them.
 
     lab/hosts.py create     makes the hosts that are missing, leaves running ones alone, returns when SSH answers
-    lab/hosts.py destroy    removes them
+    lab/hosts.py secrets    makes the cluster's secrets, once, beside the last inventory source
+    lab/hosts.py destroy    removes hosts and secrets
     lab/hosts.py ssh HOST   logs in
 
 Environment:
-    LAB_INVENTORY   inventory sources, separated by commas; each host in them that has an `ansible_host` is made
-                    (default: inventories/lab)
+    LAB_INVENTORY   inventory sources, separated by commas (default: inventories/lab); each host in them that has an
+                    `ansible_host` is made, a later source wins as in Ansible
     LAB_RELEASE     trixie (default) or bookworm
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -37,6 +39,8 @@ RELEASES = ("trixie", "bookworm")
 CA_BUNDLE = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 EXTRA_CAS = pathlib.Path("/usr/local/share/ca-certificates")
 BOOT_TIMEOUT = 90
+# Each secret of the lab has every character that is special in a URL, a shell, a configuration file or YAML.
+NASTY = "@/%:#'$\\ "
 
 # What a Debian server has after its installation and an administrator's first login, and nothing of ours.
 # python3-apt comes with the standard utilities (through apt-listchanges); Ansible's apt module needs it in check mode.
@@ -111,8 +115,17 @@ def podman(*arguments: str, stdin: str | None = None, check: bool = True) -> sub
     return run(as_root("podman", *arguments), stdin=stdin, check=check)
 
 
+def sources() -> list[pathlib.Path]:
+    return [ROOT / source for source in os.environ.get("LAB_INVENTORY", "inventories/lab").split(",")]
+
+
+def secrets_file() -> pathlib.Path:
+    """Beside the last source: the one that is only the lab's, so no other secrets are touched."""
+    return sources()[-1] / "group_vars" / "all" / "airflow_secrets.yml"
+
+
 def inventory_hosts() -> dict[str, str]:
-    """The hosts with an address in the inventory sources; a later source wins, as in Ansible."""
+    """The hosts with an address in the inventory sources."""
 
     def walk(groups: dict[str, t.Any] | None, found: dict[str, str]) -> None:
         for group in (groups or {}).values():
@@ -122,8 +135,8 @@ def inventory_hosts() -> dict[str, str]:
             walk((group or {}).get("children"), found)
 
     found: dict[str, str] = {}
-    for source in os.environ.get("LAB_INVENTORY", "inventories/lab").split(","):
-        walk(yaml.safe_load((ROOT / source / "hosts.yml").read_text()), found)
+    for source in sources():
+        walk(yaml.safe_load((source / "hosts.yml").read_text()), found)
     return found
 
 
@@ -174,14 +187,12 @@ def image(release: str) -> str:
 # -- hosts ---------------------------------------------------------------------------------------------------------
 
 
-def state(host: str) -> tuple[str, str]:
-    """(status, release) of a host's container; ('', '') when there is none."""
-    label = '{{.State.Status}} {{index .Config.Labels "lab.release"}}'
+def state(host: str) -> tuple[str, str, str]:
+    """(status, release, checkout) of a host's container; empty when there is none."""
+    label = '{{.State.Status}}\n{{index .Config.Labels "lab.release"}}\n{{index .Config.Labels "lab.checkout"}}'
     done = podman("container", "inspect", "--format", label, container(host), check=False)
-    if done.returncode != 0:
-        return "", ""
-    status, _space, release = done.stdout.strip().partition(" ")
-    return status, release
+    status, release, checkout = done.stdout.splitlines() if done.returncode == 0 else ("", "", "")
+    return status, release, checkout
 
 
 def forget(address: str) -> None:
@@ -195,9 +206,12 @@ def forget(address: str) -> None:
 
 def start(host: str, address: str, release: str, name: str) -> bool:
     """One host, running. True when it is new."""
-    status, current = state(host)
-    if status and current != release:
-        raise LabError(f"{host} exists and is {current}, not {release}; `make lab-destroy` removes the lab")
+    status, current, checkout = state(host)
+    if status and (current, checkout) != (release, str(ROOT)):
+        raise LabError(
+            f"{host} exists, with {current} and made by the checkout {checkout};"
+            f" this is {ROOT} and wants {release}. `make lab-destroy` removes the lab"
+        )
     if status == "running":
         return False
     forget(address)
@@ -205,15 +219,17 @@ def start(host: str, address: str, release: str, name: str) -> bool:
         podman("start", container(host))
     else:
         podman(
-            *("run", "--detach", "--name", container(host), "--hostname", host, "--label", f"lab.release={release}"),
+            *("run", "--detach", "--name", container(host), "--hostname", host),
+            *("--label", f"lab.release={release}", "--label", f"lab.checkout={ROOT}"),
             *("--network", PREFIX, "--ip", address, "--network-alias", host, "--systemd=always"),
             # Units with PrivateTmp=, ProtectSystem= and the like make mounts of their own.
             "--cap-add=SYS_ADMIN",
             name,
             "/sbin/init",
         )
-    keys = "install -d -o sysadmin -g sysadmin -m 0700 /home/sysadmin/.ssh && umask 077 && cat > /home/sysadmin/.ssh/authorized_keys && chown sysadmin: /home/sysadmin/.ssh/authorized_keys"
-    podman("exec", "-i", container(host), "sh", "-c", keys, stdin=KEY.with_suffix(".pub").read_text())
+    authorize = "umask 077 && mkdir -p ~/.ssh && cat > ~/.ssh/authorized_keys"
+    key = KEY.with_suffix(".pub").read_text()
+    podman("exec", "-i", "--user", "sysadmin", container(host), "bash", "-c", f"cd && {authorize}", stdin=key)
     return not status
 
 
@@ -278,6 +294,18 @@ def create() -> None:
     say(f"{len(hosts)} hosts with {release} answer over SSH ({made}, {time.monotonic() - began:.1f} s)")
 
 
+def make_secrets() -> None:
+    if secrets_file().exists():
+        return
+    secrets_file().parent.mkdir(parents=True, exist_ok=True)
+    inventory = [word for source in sources() for word in ("-i", str(source))]
+    extra = json.dumps({"airflow_secrets_characters": NASTY, "airflow_secrets_file": str(secrets_file())})
+    program = str(pathlib.Path(sys.executable).parent / "ansible-playbook")
+    environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    run(["env", *(f"{k}={v}" for k, v in environment.items()), program, *inventory, "-e", extra, "onprem.airflow.secrets"])
+    say(f"made secrets in {secrets_file().relative_to(ROOT)}")
+
+
 def destroy() -> None:
     hosts = inventory_hosts()
     there = [host for host, found in zip(hosts, each(hosts, state)) if found[0]]
@@ -285,6 +313,7 @@ def destroy() -> None:
         podman("rm", "--force", "--time", "0", "--volumes", *(container(host) for host in there))
     for address in hosts.values():
         forget(address)
+    secrets_file().unlink(missing_ok=True)
     say(f"removed {', '.join(there) or 'nothing, there was no host'}")
 
 
@@ -293,6 +322,8 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["create"]:
                 create()
+            case ["secrets"]:
+                make_secrets()
             case ["destroy"]:
                 destroy()
             case ["ssh", host, *command]:
