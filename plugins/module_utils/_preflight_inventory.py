@@ -88,7 +88,7 @@ PREFLIGHT_DEFAULTS: dict[str, Any] = {
     },
 }
 # Variables of playbooks, which no argument specification of a role names.
-PLAYBOOK_VARIABLES = (*PREFLIGHT_DEFAULTS, "airflow_secrets_file", "airflow_secrets_path", "airflow_secrets_force")
+PLAYBOOK_VARIABLES = (*PREFLIGHT_DEFAULTS, "airflow_secrets_file", "airflow_secrets_characters")
 
 PASSWORD_LENGTH = 16
 PASSWORD_DISTINCT = 8
@@ -893,7 +893,8 @@ def split_ignored(
 ) -> tuple[list[Problem], list[Problem]]:
     """(problems that count, problems ignored). ignored: {host: codes}; what belongs to no single host needs any."""
     of_anyone = {code for codes in ignored.values() for code in codes}
-    counted, left_out = [], []
+    counted: list[Problem] = []
+    left_out: list[Problem] = []
     for problem in problems:
         codes = set(ignored[problem.host]) if problem.host in ignored else of_anyone
         (left_out if problem.code in codes and problem.code != "bad_ignore" else counted).append(problem)

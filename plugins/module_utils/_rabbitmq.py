@@ -77,3 +77,42 @@ def strays(wanted: dict[str, t.Any], current: dict[str, t.Any]) -> list[str]:
     """The users of the broker that the definitions do not name; their permissions go with them."""
     names = {user["name"] for user in wanted.get("users") or []}
     return sorted(user["name"] for user in current.get("users") or [] if user["name"] not in names)
+
+
+def definitions(
+    users: list[dict[str, t.Any]], vhosts: list[dict[str, t.Any]], policies: list[dict[str, t.Any]], seed: str
+) -> dict[str, t.Any]:
+    """The definitions file's content, from the role's lists; see the filter C(rabbitmq_definitions) for their keys."""
+    return {
+        "vhosts": [
+            {
+                "name": vhost["name"],
+                "metadata": {
+                    "description": vhost.get("description", ""),
+                    "tags": [],
+                    "default_queue_type": vhost.get("default_queue_type", "quorum"),
+                },
+            }
+            for vhost in vhosts
+        ],
+        "users": [
+            {
+                "name": user["name"],
+                "password_hash": password_hash(user["password"], f"{seed}/{user['name']}"),
+                "hashing_algorithm": HASHING,
+                "tags": list(user.get("tags", [])),
+                "limits": {},
+            }
+            for user in users
+        ],
+        "permissions": [
+            {
+                "user": user["name"],
+                "vhost": user["vhost"],
+                **{right: user.get(right, ".*") for right in ("configure", "write", "read")},
+            }
+            for user in users
+            if user.get("vhost")
+        ],
+        "policies": [{"priority": 0, "apply-to": "queues", **policy} for policy in policies],
+    }

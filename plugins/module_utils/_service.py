@@ -23,6 +23,9 @@ PROPERTIES = (
     "StateChangeTimestamp",
     "NRestarts",
     "Result",
+    "FragmentPath",
+    "DropInPaths",
+    "EnvironmentFiles",
 )
 
 
@@ -51,7 +54,11 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
     """Read C(systemctl show) of several units (blocks parted by an empty line) into C({Id: {property: value}})."""
     units: dict[str, dict[str, str]] = {}
     for block in text.strip().split("\n\n"):
-        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        properties: dict[str, str] = {}
+        for line in block.splitlines():
+            name, equals, value = line.partition("=")
+            if equals:  # a list such as EnvironmentFiles comes as a line for each element
+                properties[name] = f"{properties[name]}\n{value}" if name in properties else value
         if "Id" in properties:
             units[properties["Id"]] = properties
     return units
@@ -70,11 +77,18 @@ def seconds(timestamp: str) -> float:
     return whole.timestamp() + float(match[3] or 0)
 
 
+def own_files(shown: dict[str, str]) -> list[str]:
+    """The files that make a unit what it is: its unit file, the drop-ins, the environment files."""
+    environment = (line.split(" (ignore_errors=")[0] for line in shown.get("EnvironmentFiles", "").splitlines())
+    files = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split(), *environment]
+    return [path for path in files if path]
+
+
 def decide(unit: Unit, shown: dict[str, str], modified: dict[str, float]) -> list[str]:
     """Name the steps that bring a unit from what C(shown) says into the wanted state, in order.
 
-    C(modified) gives the time of the last change of each file named by the unit, in seconds since the epoch; a file
-    that does not exist is absent from it.
+    C(modified) gives the time of the last change of each of the unit's files, in seconds since the epoch; a file that
+    does not exist is absent from it.
     """
     steps = []
     active = shown.get("ActiveState", "inactive")
@@ -91,7 +105,7 @@ def decide(unit: Unit, shown: dict[str, str], modified: dict[str, float]) -> lis
     settled = max(started, seconds(shown.get("StateChangeTimestamp", "")))
     if active not in ("active", "reloading", "activating", "deactivating"):
         steps.append("start")
-    elif any(modified.get(path, 0.0) > started for path in unit.restart_after):
+    elif any(modified.get(path, 0.0) > started for path in (*unit.restart_after, *own_files(shown))):
         steps.append("restart")
     elif active == "deactivating":
         steps.append("start")

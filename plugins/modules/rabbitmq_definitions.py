@@ -13,7 +13,7 @@ description:
     reads at boot, imports the file when they differ, and deletes the users that the file does not name.
   - A password is changed by its hash in the file, so none is ever in argv.
   - RabbitMQ's own import only adds and overwrites; it never deletes.
-  - Runs as the user C(rabbitmq). Debian's C(rabbitmqctl) hands arguments through a shell when root calls it.
+  - Calls C(rabbitmqctl) as the user C(rabbitmq), because Debian's hands its arguments through a shell when root calls it.
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:
   path:
@@ -29,7 +29,6 @@ author: ["onprem.airflow authors (@onprem-airflow)"]
 
 EXAMPLES = r"""
 - name: Accounts | Make the broker agree with its definitions
-  become_user: rabbitmq
   onprem.airflow.rabbitmq_definitions:
 """
 
@@ -49,11 +48,14 @@ deleted:
 """
 
 import json
+import os
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils._rabbitmq import differences, strays
+
+AS_RABBITMQ = ("setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--init-groups")
 
 
 def main() -> None:
@@ -68,8 +70,8 @@ def main() -> None:
 
     def rabbitmqctl(*arguments: str) -> str:
         # No -q and nothing on stdin: with either, 4.0.5 can wait for its standard input for ever.
-        command = [module.get_bin_path("rabbitmqctl", required=True), "--timeout", str(timeout), *arguments]
-        rc, out, err = module.run_command(["timeout", str(timeout + 10), *command])
+        command = ["timeout", str(timeout + 10), *AS_RABBITMQ, program, "--timeout", str(timeout), *arguments]
+        rc, out, err = module.run_command(command, environ_update={"HOME": "/var/lib/rabbitmq"}, cwd="/var/lib/rabbitmq")
         if rc != 0:
             module.fail_json(msg=f"rabbitmqctl {arguments[0]} ended with {rc}: {(err or out).strip()}")
         return out
@@ -78,6 +80,9 @@ def main() -> None:
         out = rabbitmqctl("export_definitions", "-", "--format", "json")
         return json.loads(out[out.index("{") : out.rindex("}") + 1])
 
+    program = module.get_bin_path("rabbitmqctl") or ""
+    if module.check_mode and not (program and os.path.exists(path)):
+        module.exit_json(changed=True, differences=["everything: RabbitMQ is not there yet"], deleted=[])
     try:
         with open(path, encoding="utf-8") as stream:
             wanted = json.load(stream)

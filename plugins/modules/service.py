@@ -10,7 +10,7 @@ module: service
 short_description: Run systemd units with the configuration that is on disk, and wait until they work
 description:
   - Enables and starts units, restarts those that started before one of their files was last written, and waits until
-    each of them answers.
+    each of them answers. The files of a unit are its unit file, drop-ins and environment files, and those named here.
   - Takes the place of handlers. A handler that was notified is lost when the run is cut off before it ran, and the
     service then goes on with its old configuration through every later run. Comparing times has no such gap.
   - All units are started at once and waited for together, so that the wait is that of the slowest.
@@ -34,8 +34,7 @@ options:
         default: started
       restart_after:
         description:
-          - Files and links whose change needs a restart. A unit whose main process is older than one of them is
-            restarted.
+          - Other files and links whose change needs a restart of this unit.
         type: list
         elements: path
         default: []
@@ -61,6 +60,11 @@ options:
             description: The address of O(units[].ready.port).
             type: str
             default: 127.0.0.1
+  restart_after:
+    description: Other files and links whose change needs a restart of every unit.
+    type: list
+    elements: path
+    default: []
   timeout:
     description: Seconds to wait until every unit works.
     type: int
@@ -83,9 +87,9 @@ EXAMPLES = r"""
   onprem.airflow.service:
     units:
       - name: airflow-api-server.service
-        restart_after: [/etc/airflow/airflow.cfg, /opt/airflow/current]
         ready:
           url: http://127.0.0.1:8080/api/v2/version
+    restart_after: [/etc/airflow/airflow.cfg, /opt/airflow/current]
 """
 
 RETURN = r"""
@@ -115,6 +119,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
     Unit,
     answers,
     decide,
+    own_files,
     parse_show,
 )
 
@@ -139,9 +144,9 @@ class Systemd:
         return parse_show(self.call("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", "--", *names))
 
 
-def _modified(unit: Unit) -> dict[str, float]:
+def _modified(unit: Unit, shown: dict[str, str]) -> dict[str, float]:
     times = {}
-    for path in (*unit.restart_after, *unit.reload_after):
+    for path in (*unit.restart_after, *unit.reload_after, *own_files(shown)):
         try:
             times[path] = os.lstat(path).st_mtime
         except OSError:
@@ -232,6 +237,7 @@ def main() -> None:
                     "ready": ready_spec,
                 },
             },
+            "restart_after": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 120},
             "stop_timeout": {"type": "int", "default": 90},
             "journal_lines": {"type": "int", "default": 30},
@@ -242,7 +248,7 @@ def main() -> None:
         Unit(
             name=unit["name"],
             state=unit["state"],
-            restart_after=tuple(unit["restart_after"]),
+            restart_after=(*module.params["restart_after"], *unit["restart_after"]),
             reload_after=tuple(unit["reload_after"]),
             ready=Ready(**(unit["ready"] or {})),
         )
@@ -257,8 +263,10 @@ def main() -> None:
     ):
         systemd.call("daemon-reload")
         shown = systemd.show([unit.name for unit in units])
-    steps = {unit.name: decide(unit, shown.get(unit.name, {}), _modified(unit)) for unit in units}
-    steps = {name: wanted for name, wanted in steps.items() if wanted}
+    steps = {}
+    for unit in units:
+        if wanted := decide(unit, shown[unit.name], _modified(unit, shown[unit.name])):
+            steps[unit.name] = wanted
     if not module.check_mode:
         for verb in ("enable", "disable"):
             names = [name for name, wanted in steps.items() if verb in wanted]
