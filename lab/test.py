@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the project's tests: lab/test.py [STEP ...]; without a step all of them, the quick ones first.
+
+The last line counts tests: those of pytest one by one, every other command as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BIN = pathlib.Path(sys.executable).parent
+BUILD = ROOT / "build"
+# Ansible runs sanity tests, and builds, only from a folder of this name; files that git ignores have no place there.
+COPY = BUILD / "ansible_collections" / "onprem" / "airflow"
+JUNIT = BUILD / "junit.xml"
+SCENARIOS = ("default", "debian12", "single")
+STEPS = ("lint", "unit", "sanity", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
+WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclasses.dataclass
+class Outcome:
+    name: str
+    passed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+def copy() -> None:
+    """The checkout as git would commit it, in COPY."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, COPY / name
+        if source.exists() or source.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -> tuple[int, int]:
+    """Runs a command with its output on the screen; returns how many tests passed and failed.
+
+    With `strict` any warning of Ansible is a failure. pytest counts its tests itself, wherever in the command it runs.
+    """
+    print(f"\n-- {' '.join(command)}", flush=True)
+    JUNIT.parent.mkdir(exist_ok=True)
+    JUNIT.unlink(missing_ok=True)
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTEST_ADDOPTS": f"--junitxml={JUNIT}",
+        "MOLECULE_GLOB": "molecule/*/molecule.yml",
+    }
+    warnings: list[str] = []
+    with subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if strict and WARNING.search(line):
+                warnings.append(COLOUR.sub("", line).strip())
+    ok = process.returncode == 0 and not warnings
+    if warnings:
+        print(f"-- failed: Ansible warned {len(warnings)} times, first: {warnings[0]}", flush=True)
+    elif not ok:
+        print(f"-- failed: exit code {process.returncode}", flush=True)
+    if not JUNIT.exists():
+        return (1, 0) if ok else (0, 1)
+    suites = xml.etree.ElementTree.parse(JUNIT).getroot().iter("testsuite")  # noqa: S314 - our own file
+    passed = failed = 0
+    for suite in suites:
+        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        failed += bad
+        passed += int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0))
+    # A scenario is more than its tests: its own sequence counts as well.
+    if command[0] != "pytest":
+        passed, failed = (passed + 1, failed) if ok else (passed, max(failed, 1))
+    elif not ok:
+        failed = max(failed, 1)
+    return passed, failed
+
+
+def commands(step: str) -> list[tuple[list[str], dict[str, object]]]:
+    """The commands of a step, with the arguments that run() takes for each."""
+    match step.split(":"):
+        case ["lint"]:
+            plugins = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "plugins").rglob("*.py"))]
+            package = ".ansible/collections/ansible_collections/onprem/airflow"
+            return [
+                (["ruff", "check", "."], {}),
+                (["yamllint", "--strict", "."], {}),
+                (["mypy", *(f"{package}/{path}" for path in plugins)], {}),
+                *((["mypy", str(path.relative_to(ROOT))], {}) for path in sorted((ROOT / "lab").glob("*.py"))),
+                (["ansible-lint", "--offline", "--strict"], {}),
+                (["antsibull-changelog", "lint"], {}),
+            ]
+        case ["unit"]:
+            return [(["pytest", "tests/unit"], {})]
+        case ["sanity"]:
+            copy()
+            python = f"{sys.version_info.major}.{sys.version_info.minor}"
+            return [(["ansible-test", "sanity", "--requirements", "--python", python, "--color", "no"], {"cwd": COPY})]
+        case ["build"]:
+            copy()
+            build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD)]
+            return [(build, {"cwd": COPY, "strict": True})]
+        case ["importer"]:
+            version = re.search(r"^version: (\S+)", (ROOT / "galaxy.yml").read_text(), re.MULTILINE)
+            artifact = f"onprem-airflow-{version.group(1) if version else ''}.tar.gz"
+            return [*commands("build"), ([sys.executable, "-m", "galaxy_importer.main", artifact], {"cwd": BUILD})]
+        case ["molecule", scenario]:
+            return [(["molecule", "test", "--no-command-borders", "--scenario-name", scenario], {"strict": True})]
+    raise SystemExit(f"test: there is no step {step!r}; there are build, {', '.join(STEPS)}")
+
+
+def main(steps: list[str]) -> int:
+    outcomes = []
+    for step in steps or STEPS:
+        print(f"\n== {step}", flush=True)
+        outcome = Outcome(step)
+        began = time.monotonic()
+        for command, arguments in commands(step):
+            passed, failed = run(command, **arguments)  # type: ignore[arg-type]
+            outcome.passed += passed
+            outcome.failed += failed
+        outcome.seconds = time.monotonic() - began
+        outcomes.append(outcome)
+    print()
+    for outcome in outcomes:
+        verdict = "FAILED" if outcome.failed else "ok"
+        counts = f"{outcome.passed} passed, {outcome.failed} failed"
+        print(f"{verdict:7} {outcome.name:20} {outcome.seconds:6.0f} s  {counts}")
+    failed = sum(outcome.failed for outcome in outcomes)
+    print(f"\n{sum(outcome.passed for outcome in outcomes)} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
