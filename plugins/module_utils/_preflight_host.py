@@ -287,11 +287,14 @@ def listen_owners(inodes: set[str], proc: str = "/proc") -> dict[str, dict[str, 
         return owners
     for pid in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int):
         try:
-            links = [os.readlink(entry.path) for entry in os.scandir(f"{proc}/{pid}/fd")]
+            descriptors = os.listdir(f"{proc}/{pid}/fd")
         except OSError:  # the process has ended, or is hidden from us
             continue
-        for link in links:
-            inode = wanted.get(link)
+        for descriptor in descriptors:
+            try:
+                inode = wanted.get(os.readlink(f"{proc}/{pid}/fd/{descriptor}"))
+            except OSError:  # closed in the meantime
+                continue
             if inode is not None and inode not in owners:
                 owners[inode] = {
                     "pid": pid,

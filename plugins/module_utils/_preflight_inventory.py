@@ -534,8 +534,9 @@ def _guessable(value: str, user: str) -> list[str]:
     if len(steps) < 4:
         return ["it is a sequence of neighbouring characters"]
     words = f"{re.escape(user.lower())}|{WELL_KNOWN_WORDS}" if user else WELL_KNOWN_WORDS
-    rest = re.sub(r"[\W_]", "", re.sub(words, "", re.sub(r"[\W_]", "", value.lower())))
-    if len(rest) < PASSWORD_DISTINCT and len(rest) < len(value) // 2:
+    letters = re.sub(r"[\W_]", "", value.lower())
+    rest = re.sub(words, "", letters)
+    if len(rest) < PASSWORD_DISTINCT and 2 * (len(letters) - len(rest)) >= len(value):
         return ["it is made of well-known words"]
     return []
 
@@ -701,7 +702,7 @@ def check_variable_names(inventory: Inventory, known_variables: Iterable[str]) -
             if not name.startswith(PREFIXES) or name in own:
                 continue
             if name not in nearest:
-                nearest[name] = difflib.get_close_matches(name, sorted(known), 1)
+                nearest[name] = difflib.get_close_matches(name, sorted(known), 1, 0.8)
             near = nearest[name]
             problems.append(
                 Problem(
