@@ -76,6 +76,14 @@ rm -f "$1/etc/hostname" "$1/etc/resolv.conf"
 : > "$1/etc/machine-id"
 """
 
+OPTIONS = (
+    # A host without translations and without fsync per file: quicker, and no role can tell.
+    '--aptopt=Acquire::Languages "none"',
+    "--dpkgopt=force-unsafe-io",
+    # An installed server has package lists; without them a dry run finds no package.
+    "--skip=cleanup/apt/lists",
+)
+
 # Debian's updates and security suites, at the mirror that mmdebstrap chose: it knows them only for releases that
 # are no newer than itself.
 SOURCES = r"""
@@ -150,7 +158,7 @@ def container(host: str) -> str:
 def image(release: str) -> str:
     """The name of the image of a release, built when this recipe has not been built yet."""
     cas = sorted(EXTRA_CAS.rglob("*.crt")) if EXTRA_CAS.is_dir() else []
-    recipe = hashlib.sha256("\0".join([release, *PACKAGES, CUSTOMIZE, SOURCES]).encode())
+    recipe = hashlib.sha256("\0".join([release, *PACKAGES, *OPTIONS, CUSTOMIZE, SOURCES]).encode())
     for path in cas:
         recipe.update(path.read_bytes())
     name = f"localhost/{PREFIX}:{release}-{recipe.hexdigest()[:12]}"
@@ -170,11 +178,7 @@ def image(release: str) -> str:
                 "mmdebstrap",
                 "--variant=minbase",
                 f"--include={','.join(PACKAGES)}",
-                # A host without translations and without fsync per file: quicker, and no role can tell.
-                '--aptopt=Acquire::Languages "none"',
-                # An installed server has package lists; without them a dry run finds no package.
-                "--skip=cleanup/apt/lists",
-                "--dpkgopt=force-unsafe-io",
+                *OPTIONS,
                 f"--setup-hook={folder}/sources",
                 *(f"--customize-hook=copy-in {path} {target}" for path in cas),
                 f"--customize-hook={folder}/customize",
