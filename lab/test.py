@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -23,11 +24,20 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(sys.executable).parent
 BUILD = ROOT / "build"
 # Ansible runs sanity tests, and builds, only from a folder of this name; files that git ignores have no place there.
-COPY = BUILD / "ansible_collections" / "onprem" / "airflow"
-JUNIT = BUILD / "junit.xml"
+# Nor may it be inside this repository: ansible-test would ask git for the files, which ignores build/.
+SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
+COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
+JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
 SCENARIOS = ("default", "debian12", "single")
 STEPS = ("lint", "unit", "sanity", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
 WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
+# What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
+# by itself, also where only a package index is in reach.
+GET_PIP = """import subprocess, sys
+packages = [word for word in sys.argv[1:] if not word.startswith("-")]
+subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
+subprocess.run([sys.executable, "-m", "pip", "install", *packages], check=True)
+"""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -56,13 +66,25 @@ def copy() -> None:
             shutil.copy2(source, target, follow_symlinks=False)
 
 
+def offer_pip() -> None:
+    """Puts GET_PIP where ansible-test looks before it goes to the network."""
+    import ansible_test._internal
+
+    source = pathlib.Path(ansible_test._internal.__file__).with_name("python_requirements.py").read_text()
+    wanted = re.search(r"\bpip='([0-9.]+)'", source)
+    if wanted:
+        cache = pathlib.Path.home() / ".ansible" / "test" / "cache" / f"get_pip_{wanted.group(1).replace('.', '_')}.py"
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        if not cache.exists():
+            cache.write_text(GET_PIP)
+
+
 def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -> tuple[int, int]:
     """Runs a command with its output on the screen; returns how many tests passed and failed.
 
     With `strict` any warning of Ansible is a failure. pytest counts its tests itself, wherever in the command it runs.
     """
     print(f"\n-- {' '.join(command)}", flush=True)
-    JUNIT.parent.mkdir(exist_ok=True)
     JUNIT.unlink(missing_ok=True)
     environment = os.environ | {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -74,7 +96,7 @@ def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -
     with subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        assert process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
+        assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             if strict and WARNING.search(line):
@@ -86,7 +108,7 @@ def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -
         print(f"-- failed: exit code {process.returncode}", flush=True)
     if not JUNIT.exists():
         return (1, 0) if ok else (0, 1)
-    suites = xml.etree.ElementTree.parse(JUNIT).getroot().iter("testsuite")  # noqa: S314 - our own file
+    suites = xml.etree.ElementTree.parse(JUNIT).getroot().iter("testsuite")
     passed = failed = 0
     for suite in suites:
         bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
@@ -118,6 +140,7 @@ def commands(step: str) -> list[tuple[list[str], dict[str, object]]]:
             return [(["pytest", "tests/unit"], {})]
         case ["sanity"]:
             copy()
+            offer_pip()
             python = f"{sys.version_info.major}.{sys.version_info.minor}"
             return [(["ansible-test", "sanity", "--requirements", "--python", python, "--color", "no"], {"cwd": COPY})]
         case ["build"]:
