@@ -24,7 +24,7 @@ MODULE = "onprem.airflow.preflight"
 REGISTERED = "__airflow_preflight"
 # What the roles read. The hardware subset is left out: it costs most of the time, and waits for dead network mounts;
 # memory and CPUs come from our module instead.
-GATHER_SUBSET = ["!all", "!min", "distribution", "network", "platform"]
+GATHER_SUBSET = ["!all", "!min", "distribution", "network", "platform", "python"]
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 
 display = Display()
@@ -63,7 +63,10 @@ class ActionModule(ActionBase):
             "requirements": checks.merged_requirements(host.get("airflow_preflight_requirements")),
             "ports": checks.wanted_ports(inventory, name),
             "peers": checks.wanted_peers(inventory, name),
-            "check_python": not host.get("airflow_lock"),
+            # Releases are only made on these hosts, and one's own lock file may be for any Python.
+            "python": ""
+            if host.get("airflow_lock") or not {"airflow_master", "airflow_worker"} & set(services)
+            else str(host.get("airflow_python", "/usr/bin/python3")),
             "check_own_name": "postgresql" in services or "rabbitmq" in services,
             "peer_timeout": _number(host, "airflow_preflight_peer_timeout"),
         }
@@ -148,6 +151,7 @@ class ActionModule(ActionBase):
             secrets_command(task_vars.get("ansible_inventory_sources")),
             os.path.exists,
             sizes,
+            locked_version(ROLES),
         )
         own = hosts.get(task_vars["inventory_hostname"])
         tolerance = _number(own, "airflow_preflight_clock_tolerance")
@@ -222,6 +226,17 @@ def known_variables(roles: str) -> set[str] | None:
                 with open(path, encoding="utf-8") as stream:
                     names |= checks.option_names(yaml.safe_load(stream))
     return names or None
+
+
+def locked_version(roles: str) -> str:
+    """The version of Airflow in this collection's lock files, "" when there are none."""
+    folder = os.path.join(roles, "airflow", "files", "locks")
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        with open(os.path.join(folder, name), encoding="utf-8") as stream:
+            version = checks.version_in_lock(stream.read())
+        if version:
+            return version
+    return ""
 
 
 def secrets_command(sources: Any) -> str:

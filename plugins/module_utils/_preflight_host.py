@@ -50,6 +50,7 @@ OWN_COMMANDS = {
 }
 EPMD_PORT = 4369
 TCP_LISTEN = "0A"
+MANY = 5  # peers that failed alike and are still told one by one
 
 
 def problem(code: str, what: str, fix: str) -> dict[str, str]:
@@ -115,16 +116,16 @@ def parse_python_version(text: str) -> str:
     return match.group(1) if match else ""
 
 
-def check_python(version: str) -> list[dict[str, str]]:
-    """Debian's own python3, which the virtual environments are made from; version as "3.11", "" when absent."""
+def check_python(path: str, version: str) -> list[dict[str, str]]:
+    """The Python that virtual environments are made from; version as "3.11", "" when it is absent."""
     if version in SUPPORTED_PYTHON:
         return []
-    found = f"/usr/bin/python3 is Python {version}" if version else "/usr/bin/python3 is missing or does not run"
+    found = f"{path} is Python {version}" if version else f"{path} is missing or does not run"
     return [
         problem(
             "unsupported_python",
             f"{found}; the collection has lock files for {' and '.join(SUPPORTED_PYTHON)}",
-            "restore Debian's own python3 (apt-get install --reinstall python3-minimal),"
+            "install Debian's own python3 (apt-get install --reinstall python3-minimal) and leave airflow_python alone,"
             " or give a lock file for this Python in airflow_lock",
         )
     ]
@@ -366,33 +367,42 @@ def probe_peers(peers: list[dict], timeout: float, total: float, width: int = 64
 
 
 def check_peers(peers: list[dict], results: list[str], timeout: float) -> list[dict[str, str]]:
-    """Peers that cannot be resolved or reached; a refused connection is fine unless the peer is not ours to install."""
-    problems = []
+    """Peers that cannot be resolved or reached; a refused connection is fine unless the peer is not ours to install.
+
+    Many failures of one kind (a master that reaches none of its workers) become one problem.
+    """
+    alike: dict[tuple[str, int], list[dict]] = {}
     for index, peer in enumerate(peers):
         result = results[index]
-        host, port, need = peer["host"], peer.get("port"), peer["need"]
-        if result == "unresolved":
-            problems.append(
-                problem(
-                    "peer_unresolved",
-                    f"the name {host} ({need}) does not resolve here",
-                    f"add {host} to the DNS or to /etc/hosts of this host, or {peer['variable']}",
-                )
-            )
-        elif result == "unreachable":
-            problems.append(
-                problem(
-                    "peer_unreachable",
-                    f"{host} port {port} ({need}) cannot be reached from here: no answer within {timeout:g} s",
-                    f"open TCP port {port} from this host to {host} (firewall, routing), or {peer['variable']}",
-                )
-            )
-        elif result == "refused" and peer.get("must_listen"):
-            problems.append(
-                problem(
-                    "peer_refused",
-                    f"nothing listens on {host} port {port} ({need}), and it is not in this inventory to be installed",
-                    f"start it, or {peer['variable']}",
-                )
-            )
+        if result in ("unresolved", "unreachable") or (result == "refused" and peer.get("must_listen")):
+            alike.setdefault((result, int(peer.get("port") or 0)), []).append(peer)
+    problems = []
+    for (result, port), failed in alike.items():
+        if len(failed) > MANY:
+            names = [peer["host"] for peer in failed]
+            shown = f"{', '.join(names[:MANY])} and {len(names) - MANY} more"
+            failed = [{"host": shown, "need": f"{len(names)} hosts", "variable": "correct their airflow_address"}]
+        for peer in failed:
+            problems.append(_peer_problem(result, peer, port, timeout))
     return problems
+
+
+def _peer_problem(result: str, peer: dict, port: int, timeout: float) -> dict[str, str]:
+    host, need, correct = peer["host"], peer["need"], peer["variable"]
+    if result == "unresolved":
+        return problem(
+            "peer_unresolved",
+            f"the name {host} ({need}) does not resolve here",
+            f"add {host} to the DNS or to /etc/hosts of this host, or {correct}",
+        )
+    if result == "unreachable":
+        return problem(
+            "peer_unreachable",
+            f"{host} port {port} ({need}) cannot be reached from here: no answer within {timeout:g} s",
+            f"open TCP port {port} from this host to {host} (firewall, routing), or {correct}",
+        )
+    return problem(
+        "peer_refused",
+        f"nothing listens on {host} port {port} ({need}), and it is not in this inventory to be installed",
+        f"start it, or {correct}",
+    )

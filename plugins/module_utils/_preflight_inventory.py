@@ -55,6 +55,7 @@ CODES = (
     "bad_template",
     "bad_ignore",
     "missing_file",
+    "port_differs",
     "too_few_connections",
     "unreachable",
     "cannot_run",
@@ -129,23 +130,28 @@ VALUES = (
     "ansible_host",
     "ansible_port",
     "airflow_address",
+    "airflow_api_port",
     "airflow_api_url",
     "airflow_broker_host",
     "airflow_broker_port",
-    "airflow_ca_file",
     "airflow_config",
     "airflow_dags_source",
     "airflow_database_host",
     "airflow_database_port",
     "airflow_lock",
+    "airflow_master_api_workers",
+    "airflow_python",
     "airflow_results_database_host",
     "airflow_results_database_port",
     "airflow_version",
     "airflow_worker_concurrency",
     "airflow_worker_queues",
+    "postgresql_max_connections",
+    "postgresql_port",
     "postgresql_settings",
+    "rabbitmq_node_host",
 )
-FILES = ("airflow_lock", "airflow_ca_file", "airflow_dags_source")
+FILES = ("airflow_lock", "airflow_dags_source")
 
 
 @dataclass(frozen=True)
@@ -204,18 +210,21 @@ def check_inventory(
     secrets_command: str,
     exists: Callable[[str], bool] = lambda path: True,
     facts: Mapping[str, tuple[int, int]] | None = None,
+    locked_version: str = "",
 ) -> list[Problem]:
     """Everything that is wrong with the inventory itself.
 
     known_variables: None leaves out the search for misspelt names. facts: {host: (memory in MB, CPUs)}, as far as
-    known. exists: whether a path is there on the control machine.
+    known. exists: whether a path is there on the control machine. locked_version: what the collection's own lock
+    files hold; "" when unknown.
     """
     problems = check_groups(inventory)
     if not inventory.group(CLUSTER):
         return problems
     problems += check_addresses(inventory)
     problems += check_secrets(inventory, secrets_command)
-    problems += check_values(inventory, exists)
+    problems += check_values(inventory, exists, locked_version)
+    problems += check_database_port(inventory)
     problems += check_connections(inventory, facts or {})
     if known_variables is not None:
         problems += check_variable_names(inventory, known_variables)
@@ -395,6 +404,11 @@ def is_loopback(text: str) -> bool:
         return text == "localhost" or text.startswith("localhost.")
 
 
+def _is_of_no_use(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return parsed.is_loopback or parsed.is_link_local
+
+
 def is_api_url(text: str) -> bool:
     """Whether a text is http(s)://host[:port][/path] without user or password."""
     try:
@@ -557,7 +571,7 @@ def _fernet_weaknesses(value: str) -> list[str]:
 # --- values ----------------------------------------------------------------------------------------------------
 
 
-def check_values(inventory: Inventory, exists: Callable[[str], bool]) -> list[Problem]:
+def check_values(inventory: Inventory, exists: Callable[[str], bool], locked_version: str = "") -> list[Problem]:
     """Values that would only fail long after the start."""
     problems: list[Problem] = []
     for host in inventory.hosts.values():
@@ -581,6 +595,15 @@ def check_values(inventory: Inventory, exists: Callable[[str], bool]) -> list[Pr
                     host.name,
                     f"airflow_version is {version!r}; supported is a quoted full version from 3.3.0 on, below 4",
                     'write it like airflow_version: "3.3.2", or leave it out',
+                )
+            )
+        elif version is not None and not host.get("airflow_lock") and locked_version not in ("", version):
+            problems.append(
+                Problem(
+                    "bad_version",
+                    host.name,
+                    f"airflow_version is {version}, but the collection's own lock files hold {locked_version}",
+                    "leave airflow_version out, or give a lock file for your version in airflow_lock",
                 )
             )
         for variable in FILES:
@@ -623,20 +646,48 @@ def is_supported_version(version: Any) -> bool:
     return match is not None and int(match.group(1)) >= 3
 
 
+def check_database_port(inventory: Inventory) -> list[Problem]:
+    """Whether Airflow asks for PostgreSQL at the port that our server listens on."""
+    databases = inventory.group("postgresql")
+    if len(databases) != 1 or databases[0] not in inventory.hosts:
+        return []
+    listens = _number(inventory.hosts[databases[0]].get("postgresql_port"), 5432)
+    problems = []
+    for host in inventory.hosts.values():
+        services = inventory.services(host.name)
+        # Behind an address of the user's own there may be a proxy with a port of its own.
+        own_address = host.get("airflow_database_host") is not None
+        asks = _number(host.get("airflow_database_port"), 5432)
+        if not own_address and asks != listens and ("airflow_master" in services or "airflow_worker" in services):
+            problems.append(
+                Problem(
+                    "port_differs",
+                    host.name,
+                    f"airflow_database_port is {asks}, but postgresql_port on {databases[0]} is {listens}",
+                    "set both to the same number, in group_vars/all",
+                )
+            )
+    return problems
+
+
 def check_connections(inventory: Inventory, facts: Mapping[str, tuple[int, int]]) -> list[Problem]:
     """Whether all pools together fit into the max_connections that the user set."""
     databases = inventory.group("postgresql")
     if len(databases) != 1 or databases[0] not in inventory.hosts:
         return []
-    settings = inventory.hosts[databases[0]].get("postgresql_settings", {})
+    database = inventory.hosts[databases[0]]
+    settings = database.get("postgresql_settings", {})
+    variable, given = "postgresql_max_connections", database.get("postgresql_max_connections")
+    if isinstance(settings, Mapping) and "max_connections" in settings:
+        variable, given = "postgresql_settings.max_connections", settings["max_connections"]
     try:
-        available = int(settings["max_connections"])
-    except (KeyError, TypeError, ValueError):
+        available = int(given)
+    except (TypeError, ValueError):
         return []
     masters = [inventory.hosts[name] for name in inventory.group("airflow_master") if name in inventory.hosts]
     workers = [inventory.hosts[name] for name in inventory.group("airflow_worker") if name in inventory.hosts]
     required = required_connections(
-        api_workers=sum(_config_number(host, "api", "workers", 1) for host in masters),
+        api_workers=sum(_number(host.get("airflow_master_api_workers"), 1) for host in masters),
         schedulers=len(masters),
         triggerers=len(masters),
         dag_processors=len(masters),
@@ -648,7 +699,7 @@ def check_connections(inventory: Inventory, facts: Mapping[str, tuple[int, int]]
         Problem(
             "too_few_connections",
             databases[0],
-            f"postgresql_settings.max_connections is {available}; the processes of {len(masters)} masters and"
+            f"{variable} is {available}; the processes of {len(masters)} masters and"
             f" {len(workers)} workers need {required}",
             f"set it to {required} or more, leave it out (it is then computed), or lower airflow_worker_concurrency",
         )
@@ -681,6 +732,12 @@ def check_templates(inventory: Inventory) -> list[Problem]:
 
 
 # --- names of variables ----------------------------------------------------------------------------------------
+
+
+def version_in_lock(text: str) -> str:
+    """The version of Airflow that a lock file pins, "" when it pins none."""
+    match = re.search(r"^apache-airflow==([^\s;\\]+)", text, re.MULTILINE)
+    return match.group(1) if match else ""
 
 
 def option_names(specification: Any) -> set[str]:
@@ -725,12 +782,12 @@ def wanted_ports(inventory: Inventory, name: str) -> list[dict[str, Any]]:
     host = inventory.hosts[name]
     config_ports = {
         "airflow_master": (
-            _config_number(host, "api", "port", 8080),
+            _number(host.get("airflow_api_port"), 8080),
             _config_number(host, "scheduler", "scheduler_health_check_server_port", 8974),
             _config_number(host, "logging", "trigger_log_server_port", 8794),
         ),
         "airflow_worker": (_config_number(host, "logging", "worker_log_server_port", 8793),),
-        "postgresql": (_number(host.get("airflow_database_port"), 5432),),
+        "postgresql": (_number(host.get("postgresql_port"), 5432),),
         "rabbitmq": (_number(host.get("airflow_broker_port"), 5672), 15672, 15692, 4369, 25672),
     }
     return [
@@ -797,15 +854,15 @@ def wanted_peers(inventory: Inventory, name: str) -> list[dict[str, Any]]:
             port = parts.port or (443 if parts.scheme == "https" else 80)
             add(parts.hostname, port, "the API server", "airflow_api_url")
         elif masters:
-            port = _config_number(masters[0], "api", "port", 8080)
+            port = _number(masters[0].get("airflow_api_port"), 8080)
             add(masters[0].address, port, "the API server", f"airflow_address of {masters[0].name}")
     if "airflow_master" in services:
         for worker in (inventory.hosts[member] for member in inventory.group("airflow_worker")):
             port = _config_number(worker, "logging", "worker_log_server_port", 8793)
             add(worker.address, port, f"the task logs of {worker.name}", f"airflow_address of {worker.name}")
     if "rabbitmq" in services:
-        # The node is called rabbit@<inventory name>, and Erlang does not start under a name it cannot resolve.
-        add(host.name, 0, "the name of the RabbitMQ node", "the name of the host in the inventory")
+        # The node is called rabbit@<this name>, and Erlang does not start under a name that it cannot resolve.
+        add(host.get("rabbitmq_node_host", host.name), 0, "the name of the RabbitMQ node", "rabbitmq_node_host")
     return list(peers.values())
 
 
@@ -860,7 +917,7 @@ def compare_machines(hostnames: Mapping[str, str], addresses: Mapping[str, Seque
     """Hosts that turn out to be the same machine, or to bear the same name."""
     problems = []
     same_machine: set[frozenset[str]] = set()
-    own = {name: frozenset(a for a in found if not is_loopback(a)) for name, found in addresses.items()}
+    own = {name: frozenset(a for a in found if not _is_of_no_use(a)) for name, found in addresses.items()}
     for shared, names in _group_names(own).items():
         if shared and len(names) > 1:
             # All addresses equal, not one: every machine with Docker has 172.17.0.1, every VirtualBox guest 10.0.2.15.

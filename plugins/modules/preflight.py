@@ -76,10 +76,10 @@ options:
         description: Whether a refused connection is a problem.
         type: bool
         default: false
-  check_python:
-    description: Whether the version of /usr/bin/python3 is checked.
-    type: bool
-    default: true
+  python:
+    description: The Python that releases are made with, whose version is checked; empty checks none.
+    type: str
+    default: /usr/bin/python3
   check_own_name:
     description: Whether the host must be able to resolve its own host name.
     type: bool
@@ -270,7 +270,7 @@ def main() -> None:
                     "must_listen": {"type": "bool", "default": False},
                 },
             },
-            "check_python": {"type": "bool", "default": True},
+            "python": {"type": "str", "default": "/usr/bin/python3"},
             "check_own_name": {"type": "bool", "default": False},
             "peer_timeout": {"type": "float", "default": 3},
             "total_timeout": {"type": "float", "default": 30},
@@ -285,11 +285,12 @@ def main() -> None:
     os_release = checks.parse_os_release(checks.read_text("/etc/os-release"))
 
     problems = checks.check_system(os_release, os.uname().machine, os.path.isdir("/run/systemd/system"))
-    if options["check_python"] and not any(found["code"] == "unsupported_os" for found in problems):
+    python = options["python"]
+    if python and not any(found["code"] == "unsupported_os" for found in problems):
         out = err = ""
-        if os.path.exists("/usr/bin/python3"):
-            _rc, out, err = module.run_command(["/usr/bin/python3", "-V"])
-        problems += checks.check_python(checks.parse_python_version(out + err))
+        if os.path.exists(python):
+            _rc, out, err = module.run_command([python, "-V"])
+        problems += checks.check_python(python, checks.parse_python_version(out + err))
     problems += checks.check_memory(memory_mb, services, options["requirements"])
     problems += disk_problems(services, options["requirements"])
     problems += port_problems(options["ports"])

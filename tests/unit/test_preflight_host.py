@@ -55,7 +55,7 @@ def test_the_name_of_a_foreign_system_is_told() -> None:
     ],
 )
 def test_python(said: str, fine: bool) -> None:
-    problems = checks.check_python(checks.parse_python_version(said))
+    problems = checks.check_python("/usr/bin/python3", checks.parse_python_version(said))
     assert [problem["code"] for problem in problems] == ([] if fine else ["unsupported_python"])
 
 
@@ -254,3 +254,10 @@ def test_what_is_said_about_a_peer(result: str, must_listen: bool, code: str, wo
     assert [problem["code"] for problem in problems] == ([code] if code else [])
     assert not problems or words in problems[0]["what"]
     assert {problem["code"] for problem in problems} <= set(inventory.CODES)
+
+
+def test_many_peers_that_fail_alike_are_one_problem() -> None:
+    given = [peer(f"w{number}", 8793) for number in range(500)] + [peer("db1", 5432)]
+    problems = checks.check_peers(given, ["unreachable"] * 501, 3)
+    assert len(problems) == 2
+    assert "w0, w1, w2, w3, w4 and 495 more port 8793 (500 hosts) cannot be reached" in problems[0]["what"]

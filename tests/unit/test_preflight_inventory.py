@@ -352,10 +352,10 @@ WRONG: list[tuple[str, checks.Inventory, str, str, str]] = [
     ("version of next year", inventory({"airflow_version": "4.0.0"}), "bad_version", "master1", "below 4"),
     (
         "file that is not there",
-        inventory({"airflow_ca_file": "/nowhere/ca.pem"}),
+        inventory({"airflow_dags_source": "/nowhere/dags"}),
         "missing_file",
         "master1",
-        "/nowhere/ca.pem",
+        "/nowhere/dags",
     ),
     (
         "ignoring nothing known",
@@ -370,6 +370,20 @@ WRONG: list[tuple[str, checks.Inventory, str, str, str]] = [
         "too_few_connections",
         "db1",
         "need 187",
+    ),
+    (
+        "Airflow asks at another port",
+        inventory({"postgresql_port": 5433}),
+        "port_differs",
+        "worker1",
+        "airflow_database_port is 5432, but postgresql_port on db1 is 5433",
+    ),
+    (
+        "too few connections by the other variable",
+        inventory({"postgresql_max_connections": 150}),
+        "too_few_connections",
+        "db1",
+        "postgresql_max_connections is 150",
     ),
     (
         "template without value",
@@ -399,9 +413,19 @@ def test_the_fix_names_the_command_and_the_nearest_name() -> None:
     assert missing.fix == f"run `{COMMAND}`"
     (unknown,) = judge(inventory(hosts={"mq1": {"rabbitmq_setings": {}}}))
     assert "did you mean rabbitmq_settings?" in unknown.fix
-    (foreign,) = judge(inventory(hosts={"db1": {"postgresql_x": {}}}))
+    (foreign,) = judge(inventory(hosts={"db1": {"postgresql_whatever_else": {}}}))
     assert "did you mean" not in foreign.fix
     assert judge(inventory({"airflow_databse_host": "x"}), known=None) == []
+
+
+def test_a_version_without_a_lock_file() -> None:
+    given = inventory({"airflow_version": "3.3.1"})
+    assert judge(given) == judge(given, locked_version="3.3.1") == []
+    problems = judge(given, locked_version=checks.version_in_lock("a==1\napache-airflow==3.3.2 \\\n    --hash=x\n"))
+    assert {problem.code for problem in problems} == {"bad_version"}
+    assert "lock files hold 3.3.2" in problems[0].what
+    own_lock = inventory({"airflow_version": "3.3.1", "airflow_lock": "own.txt"})
+    assert judge(own_lock, locked_version="3.3.2") == []
 
 
 def test_every_code_that_is_used_is_listed() -> None:
@@ -451,7 +475,7 @@ def test_connections_follow_what_the_user_set() -> None:
     given = {
         "postgresql_settings": {"max_connections": 20},
         "airflow_worker_concurrency": 4,
-        "airflow_config": {"api": {"workers": 3}},
+        "airflow_master_api_workers": 3,
     }
     (problem,) = judge(inventory(given))
     assert "need 232" in problem.what  # 1.25 * (90 + 60 + 15 + 5 + 5) + 13, rounded up
@@ -490,9 +514,7 @@ def test_peers_that_exist_already_must_listen() -> None:
 
 
 def test_ports_follow_the_placed_services_and_the_variables() -> None:
-    given = inventory(
-        {"airflow_database_port": 5433, "airflow_config": {"api": {"port": "9090"}}}, groups={"rabbitmq": ["db1"]}
-    )
+    given = inventory({"postgresql_port": "5433", "airflow_api_port": 9090}, groups={"rabbitmq": ["db1"]})
     assert {entry["port"] for entry in checks.wanted_ports(given, "db1")} == {5433, 5672, 15672, 15692, 4369, 25672}
     assert {entry["port"] for entry in checks.wanted_ports(given, "master1")} == {9090, 8974, 8794}
     assert checks.wanted_ports(given, "worker1") == [{"port": 8793, "service": "airflow_worker"}]
@@ -518,7 +540,7 @@ def test_requirements_are_merged_into_the_defaults() -> None:
         ({"a": (-9.0, -8.0)}, ["a"]),
         ({"a": (5.5, 6.0)}, ["a"]),
         ({"a": (4.5, 30.0)}, []),  # the question took long: nothing is sure
-        ({name: (99.0, 100.0) for name in "abcd"}, []),  # only the control machine's clock is wrong
+        (dict.fromkeys("abcd", (99.0, 100.0)), []),  # only the control machine's clock is wrong
         ({"a": (99.0, 100.0), "b": (99.0, 100.0), "c": (-0.5, 0.5), "d": (99.0, 100.0)}, ["c"]),
     ],
 )

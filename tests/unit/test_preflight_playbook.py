@@ -39,7 +39,7 @@ def write_inventory(folder: Path, groups: dict[str, dict[str, Any]], **variables
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "ansible_become": False,
         "airflow_preflight_ignore": OF_THE_MACHINE,
-        "airflow_config": {"api": {"port": free_port()}},
+        "airflow_api_port": free_port(),
         **SECRETS,
         **variables,
     }
@@ -47,14 +47,15 @@ def write_inventory(folder: Path, groups: dict[str, dict[str, Any]], **variables
     # Passwords hold characters that a template would take for its own.
     content = {"all": {"vars": shared, "children": {"airflow_cluster": {"children": children}}}}
     path = folder / "hosts.yml"
-    path.write_text(yaml.safe_dump(content, allow_unicode=True))
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
     return path
 
 
 def one_host(folder: Path, **variables: Any) -> Path:
     host: dict[str, Any] = {"localhost": {}}
     groups = dict.fromkeys(("postgresql", "rabbitmq", "airflow_master", "airflow_worker"), host)
-    ports = {"airflow_database_port": free_port(), "airflow_broker_port": free_port()}
+    database = free_port()
+    ports = {"airflow_database_port": database, "postgresql_port": database, "airflow_broker_port": free_port()}
     return write_inventory(folder, groups, **{**ports, **variables})
 
 
@@ -116,7 +117,7 @@ def test_everything_wrong_is_one_list_and_nothing_goes_on(
     groups: dict[str, dict[str, Any]] = {
         "postgresql": {"db1": None, "db2": {"airflow_address": "db1"}},
         "airflow_worker": {
-            "worker1": {"ansible_become": True, "ansible_become_exe": "/nowhere/sudo"},
+            "worker1": {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/nowhere/sudo"},
             "worker2": silent,
             "worker3": {"ansible_python_interpreter": "/nowhere/python3"},
             "worker4": {"airflow_worker_queues": [], "airflow_address": "{{ nowhere }}"},
@@ -128,7 +129,7 @@ def test_everything_wrong_is_one_list_and_nothing_goes_on(
         airflow_fernet_key="",
         airflow_broker_password="changeme",
         airflow_version=3.3,
-        airflow_ca_file="/nowhere/ca.pem",
+        airflow_dags_source="/nowhere/dags",
     )
     ran = ansible_playbook("-i", hosts, site, json_output=False)
     assert ran.rc == 2, ran.output
@@ -145,7 +146,7 @@ def test_everything_wrong_is_one_list_and_nothing_goes_on(
         "secret_weak": "worker1, worker2, worker3, worker4: airflow_broker_password is weak: shorter than 16",
         "bad_worker_queues": "worker4: airflow_worker_queues",
         "bad_version": "all 6 hosts: airflow_version is 3.3",
-        "missing_file": "all 6 hosts: airflow_ca_file is /nowhere/ca.pem",
+        "missing_file": "all 6 hosts: airflow_dags_source is /nowhere/dags",
         "bad_template": "worker4: airflow_address cannot be evaluated",
         "unreachable": "worker2: cannot be reached",
         "peer_unresolved": "worker4: the name db1 (the database of results) does not resolve here",
@@ -171,7 +172,9 @@ def test_no_cluster_is_told_and_not_skipped(
 def test_a_taken_port_is_traced_to_its_process(tmp_path: Path, ansible_playbook: Callable[..., Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        ran = ansible_playbook("-i", one_host(tmp_path, airflow_database_port=port), PLAYBOOK, json_output=False)
+        ran = ansible_playbook(
+            "-i", one_host(tmp_path, airflow_database_port=port, postgresql_port=port), PLAYBOOK, json_output=False
+        )
     assert ran.rc == 2, ran.output
     (line,) = problems(ran.output)["port_taken"]
     assert f"port {port}, which PostgreSQL needs, is taken by" in line and f"(pid {os.getpid()}" in line
@@ -237,7 +240,13 @@ def test_a_misspelt_variable_with_the_collections_own_options(
         tmp_path,
         airflow_databse_host="x",
         rabbitmq_settings={},
-        airflow_preflight_known_variables=[*SECRETS, "airflow_config", "airflow_database_port", "airflow_broker_port"],
+        airflow_preflight_known_variables=[
+            *SECRETS,
+            "airflow_api_port",
+            "postgresql_port",
+            "airflow_database_port",
+            "airflow_broker_port",
+        ],
     )
     ran = ansible_playbook(
         "-i", hosts, PLAYBOOK, json_output=False, ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "collections")
