@@ -27,6 +27,7 @@ BUILD = ROOT / "build"
 # Nor may it be inside this repository: ansible-test would ask git for the files, which ignores build/.
 SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
 COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
+NOT_SHIPPED = (".ci", "lab", "molecule", "tests")
 JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
 SCENARIOS = ("default", "debian12", "single")
 STEPS = ("lint", "unit", "sanity", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
@@ -34,9 +35,7 @@ WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 # What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
 # by itself, also where only a package index is in reach.
 GET_PIP = """import subprocess, sys
-packages = [word for word in sys.argv[1:] if not word.startswith("-")]
-subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
-subprocess.run([sys.executable, "-m", "pip", "install", *packages], check=True)
+subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -50,7 +49,7 @@ class Outcome:
 
 
 def copy() -> None:
-    """The checkout as git would commit it, in COPY."""
+    """What we ship, as git would commit it, in COPY."""
     shutil.rmtree(COPY, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -61,7 +60,7 @@ def copy() -> None:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source, target = ROOT / name, COPY / name
-        if source.exists() or source.is_symlink():
+        if name.split("/")[0] not in NOT_SHIPPED and (source.exists() or source.is_symlink()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
 
@@ -91,6 +90,8 @@ def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "PYTEST_ADDOPTS": f"--junitxml={JUNIT}",
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
+        "PIP_QUIET": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     warnings: list[str] = []
     with subprocess.Popen(
