@@ -124,7 +124,7 @@ def excluded(path: str, patterns: Iterable[str]) -> bool:
 def scan_source(root: str, exclude: Iterable[str]) -> Manifest:
     """Every file below root. Links are followed when they stay inside; anything else that is no file is an error."""
     if not os.path.isabs(root):
-        raise TreeError(f"src has to be an absolute path, not {root!r}; for example {{{{ inventory_dir }}}}/dags.")
+        raise TreeError(f"src has to be an absolute path, not {root!r}.")
     if not os.path.isdir(root):
         what = "is not a folder" if os.path.exists(root) else "does not exist on the control machine"
         raise TreeError(f"src {root} {what}.")

@@ -81,7 +81,7 @@ author: ["onprem.airflow authors (@onprem-airflow)"]
 EXAMPLES = r"""
 - name: Put the DAGs on the hosts
   onprem.airflow.tree:
-    src: "{{ inventory_dir }}/dags"
+    src: /srv/dags
     dest: /var/lib/airflow/dags
     owner: root
     group: airflow

@@ -102,7 +102,7 @@ def test_it_adds_changes_and_removes_and_then_rests(tree: Callable[..., dict[str
     }
     assert done["files"] == 5
     folders = {".", "a", "a/b", "x", "x/y"}
-    assert state(dest) == {path: ("drwxr-x---", b"") for path in folders} | {
+    assert state(dest) == dict.fromkeys(folders, ("drwxr-x---", b"")) | {
         path: ("-rw-r-----", content.encode() if isinstance(content, str) else content) for path, content in NEW.items()
     }
     assert (dest / "same.py").stat().st_ino == inode
