@@ -24,7 +24,7 @@ OF_THE_MACHINE = ["no_systemd", "unsupported_os", "unsupported_python", "too_lit
 
 # What the roles read.
 FACTS = ["memtotal_mb", "processor_vcpus", "distribution", "distribution_major_version"]
-FACTS += ["all_ipv4_addresses", "all_ipv6_addresses", "default_ipv4", "hostname", "fqdn", "machine_id"]
+FACTS += ["all_ipv4_addresses", "all_ipv6_addresses", "default_ipv4", "hostname", "fqdn", "machine_id", "python"]
 
 
 def free_port() -> int:
