@@ -360,7 +360,7 @@ def test_the_digest_is_that_of_paths_and_contents() -> None:
     digest = _tree.tree_digest({"a.py": one, "b.py": two})
     assert digest == hashlib.sha256(f"a.py\0{one}\nb.py\0{two}\n".encode()).hexdigest()
     assert digest == _tree.tree_digest({"b.py": two, "a.py": one})
-    others = ({"a.py": two, "b.py": one}, {"a.py": one}, {"a.py": one, "c.py": two}, {})
+    others: tuple[dict[str, str], ...] = ({"a.py": two, "b.py": one}, {"a.py": one}, {"a.py": one, "c.py": two}, {})
     assert len({digest, *map(_tree.tree_digest, others)}) == 5
 
 
