@@ -230,6 +230,7 @@ def start(host: str, address: str, release: str, name: str) -> bool:
             *("--network", PREFIX, "--ip", address, "--network-alias", host, "--systemd=always"),
             # Units with PrivateTmp=, ProtectSystem= and the like make mounts of their own.
             "--cap-add=SYS_ADMIN",
+            "--cap-add=SYS_PTRACE",  # as root of a real host has it: preflight names the program that holds a port
             name,
             "/sbin/init",
         )
