@@ -11,7 +11,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHON
 SCENARIO ?= default
 
-.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test build lock
+.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test interrupted build lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ venv: $(STAMP)  ## Set up .venv with the pinned tools
 lab: lab-hosts  ## Make five hosts in containers and run an Airflow cluster on them
 	@echo '== Run onprem.airflow.site on the lab'
 	@ansible-playbook -i inventories/lab onprem.airflow.site
+	@echo '== Run a DAG of mapped tasks on it'
+	@pytest -q -s tests/lab -m smoke
+	@$(BIN)/python lab/hosts.py login
 
 lab-hosts: $(STAMP)  ## Make only the five bare hosts, and the secrets
 	@echo '== Make the hosts of the lab'
@@ -54,6 +57,10 @@ test: $(STAMP)  ## Run all of these; replaces the lab's hosts
 	@lab/setup.sh lab
 	@lab/setup.sh browser
 	@$(BIN)/python lab/test.py
+
+interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (half an hour; replaces the lab's hosts)
+	@lab/setup.sh lab
+	@$(BIN)/python lab/interrupt.py
 
 build: $(STAMP)  ## Build the collection's artifact in build/
 	@$(BIN)/python lab/test.py build

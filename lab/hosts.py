@@ -7,6 +7,7 @@
     lab/hosts.py create     makes the hosts that are missing, leaves running ones alone, returns when SSH answers
     lab/hosts.py secrets    makes the cluster's secrets, once, beside the last inventory source
     lab/hosts.py destroy    removes hosts and secrets
+    lab/hosts.py login      tells where the web UI is and how to log in there
     lab/hosts.py ssh HOST   logs in
 
 Environment:
@@ -260,6 +261,13 @@ def ssh(host: str) -> list[str]:
     return ["ssh", "-F", str(LAB / "ssh_config"), host]
 
 
+def tell_login() -> None:
+    hosts = inventory_hosts()
+    master = hosts.get("master1") or next(iter(hosts.values()))
+    say(f"the web UI is at http://{master}:8080; log in as admin with airflow_admin_password of")
+    say(f"{secrets_file().relative_to(ROOT)}; log in to a host with: make lab-ssh HOST={next(iter(hosts))}")
+
+
 def prepare_files(hosts: dict[str, str]) -> None:
     LAB.mkdir(mode=0o700, exist_ok=True)
     (LAB / "known_hosts").mkdir(exist_ok=True)
@@ -333,6 +341,8 @@ def main(arguments: list[str]) -> int:
                 make_secrets()
             case ["destroy"]:
                 destroy()
+            case ["login"]:
+                tell_login()
             case ["ssh", host, *command]:
                 os.execvp("ssh", [*ssh(host), *command])
             case _:
