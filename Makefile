@@ -51,11 +51,13 @@ importer:  ## Build the artifact and let galaxy-importer judge it
 molecule: $(STAMP)  ## Run one scenario on fresh hosts: make molecule SCENARIO=default|debian12|single
 	@lab/setup.sh lab
 	@lab/setup.sh browser
+	@lab/setup.sh other
 	@$(BIN)/python lab/test.py molecule:$(SCENARIO)
 
 test: $(STAMP)  ## Run all of these; replaces the lab's hosts
 	@lab/setup.sh lab
 	@lab/setup.sh browser
+	@lab/setup.sh other
 	@$(BIN)/python lab/test.py
 
 interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (half an hour; replaces the lab's hosts)

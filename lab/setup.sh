@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the Makefile's targets need and says what it cannot install.
-#   lab/setup.sh venv STAMP     .venv with the tools of requirements.txt; PYTHON chooses the interpreter
-#   lab/setup.sh lab           the Debian packages of the lab
-#   lab/setup.sh browser       those of the test with a web browser
+#   lab/setup.sh venv STAMP   .venv with the tools of requirements.txt; PYTHON chooses the interpreter
+#   lab/setup.sh other        .venv-other with the other line of Ansible (2.19 needs Python 3.11, 2.21 3.12 or newer)
+#   lab/setup.sh lab          the Debian packages of the lab
+#   lab/setup.sh browser      those of the test with a web browser
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -27,6 +28,35 @@ install() {
     rm -f "$log"
 }
 
+# make_venv FOLDER: the tools of requirements.txt under $PYTHON
+make_venv() {
+    "$PYTHON" -c 'import ensurepip' 2>/dev/null || install python3-venv
+    echo "setup: $1 with $("$PYTHON" --version) and the tools of requirements.txt"
+    rm -rf "$1"
+    "$PYTHON" -m venv "$1"
+    # uv takes a quarter of pip's time; pip knows settings of this machine (a mirror, a CA) that uv does not.
+    uv=$(grep '^uv==' requirements.txt)
+    "$1/bin/pip" install --quiet --disable-pip-version-check "$uv"
+    "$1/bin/uv" pip install --quiet --python "$1/bin/python" --requirement requirements.txt ||
+        "$1/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.txt
+}
+
+# Both lines of Ansible are supported, and a machine's python3 runs only one of them.
+other() {
+    stamp=.venv-other/$(sha256sum requirements.txt | cut -c1-12).stamp
+    [ ! -e "$stamp" ] || return 0
+    is_new='import sys; print(sys.version_info >= (3, 12))'
+    mine=$(.venv/bin/python -c "$is_new")
+    for PYTHON in python3.13 python3.12 python3.11 "$HOME"/.pyenv/versions/3.1[123].*/bin/python3; do
+        other=$("$PYTHON" -c "$is_new" 2>/dev/null) || continue
+        [ "$other" != "$mine" ] || continue
+        make_venv .venv-other
+        touch "$stamp"
+        return 0
+    done
+    echo 'setup: no second Python (3.11 and 3.12 or newer) is here, so only one line of Ansible is tested' >&2
+}
+
 venv() {
     if [ -z "${PYTHON:-}" ]; then
         for PYTHON in python3.13 python3.12 python3.11 python3 none; do
@@ -34,15 +64,7 @@ venv() {
         done
     fi
     [ "$PYTHON" != none ] || { echo "setup: please install Python 3.11 or newer (or name one: make PYTHON=...)" >&2; exit 1; }
-    "$PYTHON" -c 'import ensurepip' 2>/dev/null || install python3-venv
-    echo "setup: .venv with $("$PYTHON" --version) and the tools of requirements.txt"
-    rm -rf .venv
-    "$PYTHON" -m venv .venv
-    # uv takes a quarter of pip's time; pip knows settings of this machine (a mirror, a CA) that uv does not.
-    uv=$(grep '^uv==' requirements.txt)
-    .venv/bin/pip install --quiet --disable-pip-version-check "$uv"
-    .venv/bin/uv pip install --quiet --python .venv/bin/python --requirement requirements.txt ||
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+    make_venv .venv
     # Ansible finds this checkout under the collection's name.
     mkdir -p .ansible/collections/ansible_collections/onprem
     ln -sfn ../../../.. .ansible/collections/ansible_collections/onprem/airflow
@@ -51,7 +73,8 @@ venv() {
 
 case "$1" in
     venv) venv "$2" ;;
+    other) other ;;
     lab) install podman runc mmdebstrap uidmap netavark aardvark-dns iptables openssh-client ;;
     browser) install chromium chromium-driver ;;
-    *) echo "usage: $0 venv STAMP | lab | browser" >&2; exit 2 ;;
+    *) echo "usage: $0 venv STAMP | other | lab | browser" >&2; exit 2 ;;
 esac

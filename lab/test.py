@@ -22,6 +22,8 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(sys.executable).parent
+# The other line of Ansible that is supported; lab/setup.sh makes it where a second Python is.
+OTHER = ROOT / ".venv-other" / "bin"
 BUILD = ROOT / "build"
 # Ansible runs sanity tests, and builds, only from a folder of this name; files that git ignores have no place there.
 # Nor may it be inside this repository: ansible-test would ask git for the files, which ignores build/.
@@ -78,7 +80,9 @@ def offer_pip() -> None:
             cache.write_text(GET_PIP)
 
 
-def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -> tuple[int, int]:
+def run(
+    command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False, tools: pathlib.Path = BIN
+) -> tuple[int, int]:
     """Runs a command with its output on the screen; returns how many tests passed and failed.
 
     With `strict` any warning of Ansible is a failure. pytest counts its tests itself, wherever in the command it runs.
@@ -87,7 +91,7 @@ def run(command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False) -
     JUNIT.unlink(missing_ok=True)
     environment = os.environ | {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PATH": f"{tools}:{os.environ['PATH']}",
         "PYTEST_ADDOPTS": f"--junitxml={JUNIT}",
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
         "PIP_QUIET": "1",
@@ -153,7 +157,10 @@ def commands(step: str) -> list[tuple[list[str], dict[str, object]]]:
             artifact = f"onprem-airflow-{version.group(1) if version else ''}.tar.gz"
             return [*commands("build"), ([sys.executable, "-m", "galaxy_importer.main", artifact], {"cwd": BUILD})]
         case ["molecule", scenario]:
-            return [(["molecule", "test", "--no-command-borders", "--scenario-name", scenario], {"strict": True})]
+            # Debian 12 with the other line of Ansible: so both lines, and both releases, have run everything.
+            tools = OTHER if scenario == "debian12" and OTHER.exists() else BIN
+            molecule = ["molecule", "test", "--no-command-borders", "--scenario-name", scenario]
+            return [(molecule, {"strict": True, "tools": tools})]
     raise SystemExit(f"test: there is no step {step!r}; there are build, {', '.join(STEPS)}")
 
 
