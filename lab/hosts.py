@@ -305,6 +305,9 @@ def create() -> None:
         podman("network", "create", "--subnet", SUBNET, PREFIX)
     new = [host for host, made in zip(hosts, each(hosts, lambda h: start(h, hosts[h], release, name))) if made]
     each(hosts, wait)
+    log = LAB / "ansible.log"
+    if new and log.exists():  # of earlier hosts, with earlier secrets; emptied, since Ansible may have it open
+        log.write_text("")
     made = f"{len(new)} new" if new else "none new"
     say(f"{len(hosts)} hosts with {release} answer over SSH ({made}, {time.monotonic() - began:.1f} s)")
 

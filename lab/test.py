@@ -39,6 +39,7 @@ WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 GET_PIP = """import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
+TALK = re.compile(r"<|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -102,8 +103,13 @@ def run(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
+        hidden = False
         for line in process.stdout:
-            print(line, end="", flush=True)
+            # What -vvv adds: connections, and the results of tasks that went well. .lab/ansible.log has it all.
+            if not line.startswith("    "):
+                hidden = bool(TALK.match(COLOUR.sub("", line)))
+            if not hidden or line.startswith(("ok:", "changed:")):
+                print(line.replace(" => ", ""), end="", flush=True)
             if strict and WARNING.search(line):
                 warnings.append(COLOUR.sub("", line).strip())
     ok = process.returncode == 0 and not warnings
