@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ansible_collections.onprem.airflow.plugins.module_utils._environment import parse
+from ansible_collections.onprem.airflow.plugins.module_utils._lock import wait_for_turn
 
 CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
@@ -52,6 +53,12 @@ def environment(module: AnsibleModule) -> dict[str, str]:
     return values
 
 
+def run_alone(module: AnsibleModule) -> None:
+    """Wait for what an earlier run may have left running here: a second migration fails while the first one works."""
+    if not module.check_mode:
+        wait_for_turn("/run/lock/onprem-airflow-metadata.lock")
+
+
 def libpq_url(sqlalchemy_url: str) -> str:
     """The same address for libpq, which knows no drivers: C(postgresql+psycopg://...) becomes C(postgresql://...)."""
     return "postgresql://" + sqlalchemy_url.split("://", 1)[1]
@@ -73,8 +80,9 @@ def connect(module: AnsibleModule, url: str) -> t.Any:
                 module.exit_json(changed=True, msg="the database does not answer yet")
             parts = urlsplit(url)
             module.fail_json(
-                msg=f"The database {parts.path.lstrip('/')} on {parts.hostname}:{parts.port or 5432} lets {parts.username} not in: "
-                f"{str(exc).strip()}. Check that PostgreSQL runs there, that its pg_hba.conf admits this host, and that the password is the same."
+                msg=f"The database {parts.path.lstrip('/')} on {parts.hostname}:{parts.port or 5432} does not let "
+                f"{parts.username} in: {str(exc).strip()}. Check that PostgreSQL runs there, that its pg_hba.conf "
+                "admits this host, and that the password is the same."
             )
 
 
@@ -85,8 +93,8 @@ def run_airflow(module: AnsibleModule, values: dict[str, str], *arguments: str, 
     """
     program = os.path.join(module.params["release"], "bin", "airflow")
     user = module.params["user"]
-    command = ["setsid", "--wait", "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", program, *arguments]
-    rc, out, err = module.run_command(command, environ_update=values, data=stdin, cwd="/")
+    as_user = ["setsid", "--wait", "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    rc, out, err = module.run_command([*as_user, program, *arguments], environ_update=values, data=stdin, cwd="/")
     if rc != 0:
         module.fail_json(msg=f"airflow {' '.join(arguments[:2])} ended with {rc}: {(err or out).strip()[-2000:]}")
     return out

@@ -68,6 +68,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
     connect,
     environment,
     run_airflow,
+    run_alone,
     use_release_python,
 )
 
@@ -91,11 +92,14 @@ def main() -> None:
 
     name, password, role = (module.params[key] for key in ("name", "password", "role"))
     twice = f"{password}\n{password}\n"  # asked for, then asked to repeat
+    run_alone(module)
     with connect(module, values[CONNECTION]) as connection:
         if not connection.execute("SELECT to_regclass('ab_user')").fetchone()[0]:
             if module.check_mode:
                 module.exit_json(changed=True, did=["created"])
-            module.fail_json(msg="The metadata database has no table ab_user: migrate it first, with the FAB provider installed")
+            module.fail_json(
+                msg="The metadata database has no table ab_user: migrate it first, with the FAB provider installed"
+            )
         row = connection.execute("SELECT id, password FROM ab_user WHERE username = %s", (name,)).fetchone()
         roles = connection.execute(
             "SELECT r.name FROM ab_role r JOIN ab_user_role ur ON ur.role_id = r.id JOIN ab_user u ON u.id = ur.user_id"

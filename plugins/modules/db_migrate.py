@@ -36,7 +36,6 @@ behind:
 import importlib.util
 import os
 import typing as t
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
     ARGUMENTS,
@@ -44,6 +43,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
     connect,
     environment,
     run_airflow,
+    run_alone,
     use_release_python,
 )
 from ansible_collections.onprem.airflow.plugins.module_utils._schema import CHAINS, compare, release_chains
@@ -70,18 +70,21 @@ def main() -> None:
         chains.update(release_chains(os.fspath(package)))
     if "alembic_version" not in chains:
         module.fail_json(msg=f"{module.params['release']} has no migrations: its layout is not that of Airflow 3.3")
+    run_alone(module)
     with connect(module, values[CONNECTION]) as connection:
         behind, unknown = compare(chains, _revisions(connection))
         if unknown:
             module.fail_json(
-                msg=f"The metadata database was migrated by a newer release: {'; '.join(unknown)}, which this release does not know. "
-                "Install that release, or run its own `airflow db downgrade` first."
+                msg=f"The metadata database was migrated by a newer release: {'; '.join(unknown)}, which this release "
+                "does not know. Install that release, or run its own `airflow db downgrade` first."
             )
         if behind and not module.check_mode:
             run_airflow(module, values, "db", "migrate")
-            left, dummy = compare(chains, _revisions(connection))
+            left = compare(chains, _revisions(connection))[0]
             if left:
-                module.fail_json(msg=f"airflow db migrate ended well, but the database is still behind: {'; '.join(left)}")
+                module.fail_json(
+                    msg=f"airflow db migrate ended well, but the database is still behind: {'; '.join(left)}"
+                )
     module.exit_json(changed=bool(behind), behind=behind)
 
 

@@ -85,6 +85,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.onprem.airflow.plugins.module_utils._lock import wait_for_turn
 from ansible_collections.onprem.airflow.plugins.module_utils._release import (
     MARKER,
     Source,
@@ -114,9 +115,15 @@ def main() -> None:
     )
     params = module.params
     path = params["path"]
-    if os.path.exists(os.path.join(path, MARKER)):
+    marker = os.path.join(path, MARKER)
+    if os.path.exists(marker):
         module.exit_json(changed=False, seconds={})
     if module.check_mode:
+        module.exit_json(changed=True, seconds={})
+    releases = os.path.dirname(path)
+    os.makedirs(releases, mode=0o755, exist_ok=True)
+    wait_for_turn(os.path.join(releases, ".lock"))
+    if os.path.exists(marker):  # finished by a run that was killed on the control machine only
         module.exit_json(changed=True, seconds={})
 
     source = Source(params["index_url"], params["find_links"], params["ca_file"], params["offline"])
@@ -135,8 +142,6 @@ def main() -> None:
             )
 
     # On the disk of the release: /tmp is memory on Debian 13, and packages are linked, not copied, within one disk.
-    releases = os.path.dirname(path)
-    os.makedirs(releases, mode=0o755, exist_ok=True)
     for left in glob.glob(os.path.join(releases, ".installing-*")):  # of a run that was cut off
         shutil.rmtree(left, ignore_errors=True)
     work = tempfile.mkdtemp(prefix=".installing-", dir=releases)
@@ -162,7 +167,7 @@ def main() -> None:
                 *params["extra_packages"],
             )
         step("proof", python, "-c", PROOF)
-        with open(os.path.join(path, MARKER), "w", encoding="utf-8") as stream:
+        with open(marker, "w", encoding="utf-8") as stream:
             stream.write(params["lock"])
     finally:
         shutil.rmtree(work, ignore_errors=True)
