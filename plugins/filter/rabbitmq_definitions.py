@@ -42,7 +42,7 @@ author: ["onprem.airflow authors (@onprem-airflow)"]
 EXAMPLES = r"""
 - name: Make the content
   ansible.builtin.set_fact:
-    definitions: "{{ rabbitmq_users | onprem.airflow.rabbitmq_definitions(rabbitmq_vhosts, [], rabbitmq_erlang_cookie) }}"
+    definitions: "{{ users | onprem.airflow.rabbitmq_definitions(rabbitmq_vhosts, [], rabbitmq_erlang_cookie) }}"
   no_log: true
 """
 

@@ -64,7 +64,8 @@ def service_url(parts: dict[str, t.Any], scheme: str) -> str:
     host = str(parts["host"])
     host = f"[{host}]" if ":" in host else host
     port = f":{parts['port']}" if parts.get("port") else ""
-    query = "&".join(f"{quote(str(key), safe='')}={quote(str(value), safe='')}" for key, value in parts.get("query", {}).items())
+    pairs = ((quote(str(key), safe=""), quote(str(value), safe="")) for key, value in parts.get("query", {}).items())
+    query = "&".join(f"{key}={value}" for key, value in pairs)
     return f"{scheme}://{login}{host}{port}/{encoded('path')}" + (f"?{query}" if query else "")
 
 

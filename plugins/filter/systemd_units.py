@@ -11,7 +11,8 @@ name: systemd_units
 short_description: Unit files from dictionaries, for the module files
 description:
   - Turns units into entries for M(onprem.airflow.files), one file each in C(/etc/systemd/system).
-  - Sections and settings keep their order. A list gives one line for each of its elements, V(null) leaves a setting out.
+  - Sections and settings keep their order. A list gives one line for each of its elements, V(null) leaves a setting
+    out.
 positional: settings
 options:
   _input:
@@ -20,7 +21,7 @@ options:
     required: true
   settings:
     description:
-      - Settings for the section C([Service]) that win over those of C(unit), by the name of the unit without its suffix.
+      - Settings for the section C([Service]) that win over those of the unit, by the unit's name without its suffix.
     type: dict
     default: {}
 author: ["onprem.airflow authors (@onprem-airflow)"]
@@ -46,7 +47,9 @@ _value:
 
 import typing as t
 
-HEADER = "# Managed by Ansible: settings of your own go into a drop-in (systemctl edit) or into airflow_service_settings.\n"
+HEADER = (
+    "# Managed by Ansible: settings of your own go into a drop-in (systemctl edit) or into airflow_service_settings.\n"
+)
 
 
 def _line(key: str, value: t.Any) -> str:

@@ -76,15 +76,22 @@ def look(path: str) -> Found:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return Found("absent")
-    names = {"owner": _user_name(info.st_uid), "group": _group_name(info.st_gid), "mode": f"{info.st_mode & 0o7777:04o}"}
     if stat.S_ISLNK(info.st_mode):
         return Found("link", link=os.readlink(path))
+    state, content = "other", None
     if stat.S_ISDIR(info.st_mode):
-        return Found("directory", **names)
-    if stat.S_ISREG(info.st_mode):
+        state = "directory"
+    elif stat.S_ISREG(info.st_mode):
+        state = "file"
         with open(path, "rb") as stream:
-            return Found("file", content=stream.read(), **names)
-    return Found("other", **names)
+            content = stream.read()
+    return Found(
+        state,
+        content=content,
+        owner=_user_name(info.st_uid),
+        group=_group_name(info.st_gid),
+        mode=f"{info.st_mode & 0o7777:04o}",
+    )
 
 
 def compare(wanted: Wanted, found: Found) -> Change:
@@ -121,7 +128,7 @@ def _ids(wanted: Wanted) -> tuple[int, int]:
 
 
 def _write(wanted: Wanted, check: t.Callable[[str, str], None]) -> None:
-    """Write beside the target with the final owner and mode, check it, then rename: a reader sees old or new, never half."""
+    """Write beside the target with the final owner and mode, check, rename: a reader sees old or new, never half."""
     folder, name = os.path.split(wanted.path)
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:

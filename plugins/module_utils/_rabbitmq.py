@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Private to the collection: RabbitMQ's definitions (users, permissions, virtual hosts, policies) as plain data. Pure."""
+"""Private to the collection: RabbitMQ's definitions (users, permissions, vhosts, policies) as plain data. Pure."""
 
 from __future__ import annotations
 

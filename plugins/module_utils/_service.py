@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -66,14 +67,14 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
 
 def seconds(timestamp: str) -> float:
     """Seconds since the epoch of C(Sun 2026-11-22 13:21:40.123456 UTC) or C(@1795353700.123456); 0.0 when unset."""
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     if timestamp.startswith("@"):
         return float(timestamp[1:])
     match = re.search(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d+)? UTC", timestamp)
     if not match:
         return 0.0
-    whole = datetime.strptime(f"{match[1]} {match[2]}", "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    whole = datetime.strptime(f"{match[1]} {match[2]}", "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     return whole.timestamp() + float(match[3] or 0)
 
 
@@ -92,7 +93,8 @@ def decide(unit: Unit, shown: dict[str, str], modified: dict[str, float]) -> lis
     """
     steps = []
     active = shown.get("ActiveState", "inactive")
-    enabled = shown.get("UnitFileState", "") in ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias")
+    # static, indirect, generated, alias: something else starts the unit, there is nothing to enable.
+    enabled = shown.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias")
     if unit.state == "stopped":
         if active not in ("inactive", "failed"):
             steps.append("stop")
@@ -120,8 +122,6 @@ def answers(ready: Ready, status: int, body: str) -> bool:
         return False
     if ready.contains is None:
         return True
-    try:  # the same text however the server spaces its JSON
+    with contextlib.suppress(ValueError):  # the same text however the server spaces its JSON
         body = json.dumps(json.loads(body), separators=(",", ":"))
-    except ValueError:
-        pass
     return ready.contains in body

@@ -63,10 +63,11 @@ def main() -> None:
     use_release_python(module)
     values = environment(module)
     spec = importlib.util.find_spec("airflow")
-    if spec is None or not spec.submodule_search_locations:
+    folders = (spec.submodule_search_locations if spec else None) or []
+    if not folders:
         module.fail_json(msg=f"{module.params['release']} holds no Airflow: remove the release and run again")
     chains: dict[str, t.Any] = {}
-    for package in spec.submodule_search_locations:
+    for package in folders:
         chains.update(release_chains(os.fspath(package)))
     if "alembic_version" not in chains:
         module.fail_json(msg=f"{module.params['release']} has no migrations: its layout is not that of Airflow 3.3")

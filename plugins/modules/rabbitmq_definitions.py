@@ -13,7 +13,8 @@ description:
     reads at boot, imports the file when they differ, and deletes the users that the file does not name.
   - A password is changed by its hash in the file, so none is ever in argv.
   - RabbitMQ's own import only adds and overwrites; it never deletes.
-  - Calls C(rabbitmqctl) as the user C(rabbitmq), because Debian's hands its arguments through a shell when root calls it.
+  - Calls C(rabbitmqctl) as the user C(rabbitmq), because Debian's hands its arguments through a shell when root calls
+    it.
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:
   path:
@@ -55,6 +56,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils._rabbitmq import differences, strays
 
+HOME = "/var/lib/rabbitmq"
 AS_RABBITMQ = ("setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--init-groups")
 
 
@@ -71,7 +73,7 @@ def main() -> None:
     def rabbitmqctl(*arguments: str) -> str:
         # No -q and nothing on stdin: with either, 4.0.5 can wait for its standard input for ever.
         command = ["timeout", str(timeout + 10), *AS_RABBITMQ, program, "--timeout", str(timeout), *arguments]
-        rc, out, err = module.run_command(command, environ_update={"HOME": "/var/lib/rabbitmq"}, cwd="/var/lib/rabbitmq")
+        rc, out, err = module.run_command(command, environ_update={"HOME": HOME}, cwd=HOME)
         if rc != 0:
             module.fail_json(msg=f"rabbitmqctl {arguments[0]} ended with {rc}: {(err or out).strip()}")
         return out

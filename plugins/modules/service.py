@@ -124,7 +124,9 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
 )
 
 # A first probe comes after 0.2 s, later ones ever more rarely, so that the end of a short wait is noticed at once.
-FIRST_DELAY, DELAY_FACTOR, LAST_DELAY = 0.2, 1.3, 2.0
+FIRST_DELAY = 0.2
+DELAY_FACTOR = 1.3
+LAST_DELAY = 2.0
 
 
 class Systemd:
@@ -203,8 +205,9 @@ def _wait(systemd: Systemd, units: list[Unit], leaving: dict[str, str], params: 
         delay = min(delay * DELAY_FACTOR, LAST_DELAY)
     report = []
     for name in waiting:
+        lines = str(params["journal_lines"])
         journal = systemd.module.run_command(
-            ["journalctl", "--unit", name, "--lines", str(params["journal_lines"]), "--no-pager", "--output", "short-iso"]
+            ["journalctl", "--unit", name, "--lines", lines, "--no-pager", "--output", "short-iso"]
         )[1]
         report.append(f"{name}: {why[name]}\n{journal.strip()}")
     systemd.module.fail_json(

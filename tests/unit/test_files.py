@@ -21,8 +21,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._files import (
     look,
 )
 
-
-PYTHON = f"ansible_python_interpreter={sys.executable}"
+LOCALLY = ("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}")
 
 
 def accept(command: str, path: str) -> None:
@@ -108,20 +107,20 @@ def playbook(tmp_path: Path, files: list[dict[str, str]]) -> Path:
 def test_playbook_check_diff_write_and_again(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
     target = tmp_path / "out" / "x.conf"
     play = playbook(tmp_path, [{"path": str(target), "content": "key = value\n", "mode": "0600"}])
-    checked = ansible_playbook("-i", "localhost,", "-c", "local", "-e", PYTHON, play, "--check", "--diff", json_output=False)
+    checked = ansible_playbook(*LOCALLY, play, "--check", "--diff", json_output=False)
     assert checked.rc == 0
     assert "+key = value" in checked.output
     assert not target.exists()
-    first = ansible_playbook("-i", "localhost,", "-c", "local", "-e", PYTHON, play)
+    first = ansible_playbook(*LOCALLY, play)
     assert first.tasks["Write"]["localhost"]["changed"] is True
     assert target.read_text() == "key = value\n"
-    assert ansible_playbook("-i", "localhost,", "-c", "local", "-e", PYTHON, play).tasks["Write"]["localhost"]["changed"] is False
+    assert ansible_playbook(*LOCALLY, play).tasks["Write"]["localhost"]["changed"] is False
 
 
 def test_playbook_a_refused_file_fails_with_the_reason(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
     target = tmp_path / "x.sh"
     play = playbook(tmp_path, [{"path": str(target), "content": "if\n", "validate": "sh -n %s"}])
-    ran = ansible_playbook("-i", "localhost,", "-c", "local", "-e", PYTHON, play, json_output=False)
+    ran = ansible_playbook(*LOCALLY, play, json_output=False)
     assert ran.rc == 2
     assert "sh -n %s refused the new file" in ran.output
     assert not target.exists()

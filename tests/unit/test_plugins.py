@@ -38,7 +38,8 @@ def definitions(password: str = "one", **vhost: str) -> dict:
 
 def test_no_difference_to_what_3_10_and_4_0_export() -> None:
     wanted = definitions()
-    v3 = {**wanted, "vhosts": [{"name": "airflow", "metadata": {"default_queue_type": "quorum"}}], "rabbit_version": "3.10.8"}
+    v3 = {**wanted, "vhosts": [{"name": "airflow", "metadata": {"default_queue_type": "quorum"}}]}
+    v3["rabbit_version"] = "3.10.8"
     v4 = {**wanted, "vhosts": [{"name": "airflow", "default_queue_type": "quorum", "metadata": {"description": ""}}]}
     v4["permissions"] = [{**wanted["permissions"][0]}]
     assert _rabbitmq.differences(wanted, v3) == []
@@ -98,7 +99,8 @@ def test_a_url_holds_nothing_that_airflow_or_a_shell_expands() -> None:
 
 
 def test_ipv6_and_query() -> None:
-    url = service_url({"host": "2001:db8::1", "port": 5432, "path": "d", "query": {"sslmode": "verify-full"}}, "postgresql")
+    parts = {"host": "2001:db8::1", "port": 5432, "path": "d", "query": {"sslmode": "verify-full"}}
+    url = service_url(parts, "postgresql")
     assert url == "postgresql://[2001:db8::1]:5432/d?sslmode=verify-full"
 
 
@@ -109,7 +111,8 @@ def test_a_missing_part_is_named() -> None:
 
 # --- Unit files
 def test_units_are_read_back_by_a_parser_and_settings_win() -> None:
-    units = {"a.service": {"Unit": {"Description": "A"}, "Service": {"ExecStart": "/bin/a", "KillMode": "mixed", "Nice": None}}}
+    service = {"ExecStart": "/bin/a", "KillMode": "mixed", "Nice": None}
+    units = {"a.service": {"Unit": {"Description": "A"}, "Service": service}}
     entry = systemd_units(units, {"a": {"KillMode": "process", "PrivateTmp": True}})[0]
     assert entry["path"] == "/etc/systemd/system/a.service"
     parser = configparser.ConfigParser(interpolation=None)

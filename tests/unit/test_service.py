@@ -50,7 +50,12 @@ RUNNING = {
             [],
         ),
         # A restart makes a reload needless.
-        (Unit("a", restart_after=("/f",), reload_after=("/g",)), RUNNING, {"/f": START + 1, "/g": START + 1}, ["restart"]),
+        (
+            Unit("a", restart_after=("/f",), reload_after=("/g",)),
+            RUNNING,
+            {"/f": START + 1, "/g": START + 1},
+            ["restart"],
+        ),
         # A worker that is still finishing its tasks after a stop must come back afterwards.
         (Unit("a"), {**RUNNING, "ActiveState": "deactivating"}, {}, ["start"]),
         (Unit("a", "stopped"), RUNNING, {}, ["stop", "disable"]),
