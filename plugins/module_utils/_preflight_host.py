@@ -358,7 +358,7 @@ def probe_peers(peers: list[dict], timeout: float, total: float, width: int = 64
             results[index] = probe_peer(peer["host"], int(peer.get("port") or 0), timeout)
 
     # Daemon threads, because a resolver that hangs must not keep the module from ending.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(width, len(peers)))]
+    threads = [threading.Thread(target=work, daemon=True) for dummy in range(min(width, len(peers)))]
     for thread in threads:
         thread.start()
     for thread in threads:
