@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the roles would write, read by the parsers that will read it on a host.
 
-The real tasks of the roles run, with the inventory's groups, the playbooks' group_vars and argument validation; only
+The real tasks of the roles run, with the inventory's groups, the playbooks' variables and argument validation; only
 our modules that would touch the machine are replaced by one that notes what it was asked to do, and Ansible's own run
 in check mode.
 """
@@ -137,7 +137,8 @@ def site() -> list[dict[str, Any]]:
     """The plays of site.yml, without what installs packages or talks to a server."""
 
     def play(hosts: str, *tasks: dict[str, Any], **variables: Any) -> dict[str, Any]:
-        return {"hosts": hosts, "gather_facts": False, "vars": variables, "tasks": list(tasks)}
+        files = [str(CHECKOUT / "playbooks" / "vars" / "cluster.yml")]
+        return {"hosts": hosts, "gather_facts": False, "vars_files": files, "vars": variables, "tasks": list(tasks)}
 
     def role(name: str, **arguments: Any) -> dict[str, Any]:
         return {"ansible.builtin.include_role": {"name": f"onprem.airflow.{name}", **arguments}}
@@ -161,7 +162,6 @@ def render(
     noted.mkdir()
     folder.mkdir()
     (tmp_path / "play").mkdir()
-    (tmp_path / "play" / "group_vars").symlink_to(CHECKOUT / "playbooks" / "group_vars")
     (tmp_path / "play" / "site.yml").write_text(yaml.safe_dump(site()))
     python = PYTHONS[debian]
     hosts: dict[str, dict[str, Any]] = {}

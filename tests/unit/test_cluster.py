@@ -1,0 +1,58 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the filter `cluster` derives from an inventory, and that a playbook which imports ours gets it too."""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from pathlib import Path
+
+import yaml
+from ansible_collections.onprem.airflow.plugins.filter.cluster import cluster
+
+GROUPS = {"postgresql": ["db1"], "rabbitmq": ["mq1"], "airflow_master": ["m1"], "airflow_worker": ["w1", "m1"]}
+HOSTVARS: dict[str, dict[str, t.Any]] = {
+    "db1": {"airflow_address": "db1.example.com"},
+    "mq1": {},
+    "m1": {"ansible_facts": {"all_ipv4_addresses": ["192.0.2.3"], "all_ipv6_addresses": ["fe80::1", "2001:db8::3"]}},
+    "w1": {},
+}
+
+
+def test_addresses_are_those_the_inventory_gives_or_its_names() -> None:
+    found = cluster(GROUPS, HOSTVARS)
+    assert (found["database_host"], found["broker_host"], found["api_host"]) == ("db1.example.com", "mq1", "m1")
+
+
+def test_an_empty_group_gives_an_empty_address() -> None:
+    assert cluster({}, {})["database_host"] == ""
+
+
+def test_clients_are_masters_and_workers_once_each_without_link_local_addresses() -> None:
+    found = cluster(GROUPS, HOSTVARS)
+    assert found["client_ips"] == found["master_ips"] == ["192.0.2.3", "2001:db8::3"]
+    assert found["unknown"] == ["w1"]
+
+
+def test_connections_come_in_steps_so_that_one_more_worker_restarts_nothing() -> None:
+    workers = [f"w{number}" for number in range(40)]
+    hostvars = {name: {"airflow_worker_concurrency": 8} for name in workers} | {"m1": {}}
+    few = cluster({"airflow_master": ["m1"], "airflow_worker": workers[:2]}, hostvars)["connections"]
+    assert few == cluster({"airflow_master": ["m1"], "airflow_worker": workers[:3]}, hostvars)["connections"] == 200
+    assert cluster({"airflow_master": ["m1"], "airflow_worker": workers}, hostvars)["connections"] == 600
+
+
+def test_a_playbook_that_imports_site_has_the_derived_variables(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
+    """Ansible reads variables beside the top playbook only, so ours cannot stand in group_vars beside site.yml."""
+    (tmp_path / "mine.yml").write_text("- import_playbook: onprem.airflow.site\n")
+    hosts = {
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+        "children": {"airflow_master": {"hosts": {"here": {}}}, "airflow_worker": {}, "postgresql": {}},
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"airflow_cluster": hosts}))
+    # Only the tasks that always run, and not the preflight's verdict: that much is missing.
+    only = ("--tags", "nothing", "--skip-tags", "preflight")
+    ran = ansible_playbook("-i", tmp_path / "hosts.yml", tmp_path / "mine.yml", *only, json_output=False)
+    assert ran.rc == 0, ran.output
