@@ -33,7 +33,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(database_host), C(broker_host) and C(api_host), the addresses of the first host of each group, empty without one.
+    - C(database_host), C(broker_host) and C(api_host), the address of the first host of each group, empty without.
     - C(master_ips) and C(client_ips), the IP addresses of the masters, and of masters and workers, as far as known.
     - C(unknown), the masters and workers whose facts have not been gathered.
     - C(connections), the database connections to allow for, in steps of 100.
@@ -57,17 +57,21 @@ def _address(host: str, hostvars: t.Mapping[str, t.Any]) -> str:
     return str(hostvars[host].get("airflow_address") or host)
 
 
+def _facts(host: str, hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return hostvars[host].get("ansible_facts") or {}
+
+
 def _ips(hosts: list[str], hostvars: t.Mapping[str, t.Any]) -> list[str]:
     found = []
     for host in hosts:
-        facts = hostvars[host].get("ansible_facts") or {}
+        facts = _facts(host, hostvars)
         addresses = [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]
         found += sorted(address for address in addresses if not LOCAL.match(address))
     return found
 
 
 def _concurrency(host: str, hostvars: t.Mapping[str, t.Any]) -> int:
-    facts = hostvars[host].get("ansible_facts") or {}
+    facts = _facts(host, hostvars)
     default = default_worker_concurrency(int(facts.get("memtotal_mb") or 0), int(facts.get("processor_vcpus") or 1))
     return int(hostvars[host].get("airflow_worker_concurrency") or default)
 
@@ -91,7 +95,7 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
         "api_host": first("airflow_master"),
         "master_ips": _ips(masters, hostvars),
         "client_ips": _ips(clients, hostvars),
-        "unknown": [host for host in clients if not (hostvars[host].get("ansible_facts") or {}).get("all_ipv4_addresses")],
+        "unknown": [host for host in clients if not _facts(host, hostvars).get("all_ipv4_addresses")],
         # In steps, because a change restarts PostgreSQL and one more worker should not.
         "connections": max(200, math.ceil(connections / 100) * 100),
     }

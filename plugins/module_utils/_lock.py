@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import typing as t
 
-
 _held: list[t.IO[str]] = []  # open until the process ends
 
 
@@ -19,6 +18,6 @@ def wait_for_turn(path: str) -> None:
     When a run of Ansible is killed, what it started on a host goes on there without it. The next run must neither
     work beside that nor take its half-done work for its own.
     """
-    handle = open(path, "w", encoding="utf-8")
+    handle = open(path, "w", encoding="utf-8")  # noqa: SIM115  # closing it would end the lock
     fcntl.flock(handle, fcntl.LOCK_EX)
     _held.append(handle)

@@ -36,6 +36,7 @@ behind:
 import importlib.util
 import os
 import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
     ARGUMENTS,

@@ -259,7 +259,10 @@ def test_every_variable_is_used(name: str) -> None:
         return
     read = [names for role in READ_IN_ROLES.values() for names in role.values()] + list(READ_IN_PLAYBOOKS.values())
     # The filter reads other hosts' variables by their names.
-    assert any(name in names for names in read) or f'"{name}"' in (CHECKOUT / "plugins" / "filter" / "cluster.py").read_text()
+    assert (
+        any(name in names for names in read)
+        or f'"{name}"' in (CHECKOUT / "plugins" / "filter" / "cluster.py").read_text()
+    )
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -305,14 +308,15 @@ def test_a_default_of_a_playbook_is_that_of_the_role() -> None:
         assert value == expression(ALL_DEFAULTS[name]), f"{path}: {name}"
 
 
-def test_the_defaults_of_the_preflight_are_those_of_the_roles() -> None:
+def test_defaults_in_code_are_those_of_the_roles() -> None:
     for name, value in _preflight_inventory.PREFLIGHT_DEFAULTS.items():
         assert ALL_DEFAULTS[name] == value
     for name, value in _preflight_inventory.PASSWORDS.values():
         assert ALL_DEFAULTS[name] == value
-    code = "".join(path.read_text() for path in (CHECKOUT / "plugins").rglob("*preflight*.py"))
-    numbers = re.findall(r'get\("((?:airflow|postgresql|rabbitmq)_[a-z_]+)"\)?, (\d+)\)', code)
-    assert ("postgresql_port", "5432") in numbers
+    paths = [*(CHECKOUT / "plugins").rglob("*preflight*.py"), CHECKOUT / "plugins" / "filter" / "cluster.py"]
+    code = "".join(path.read_text() for path in paths)
+    numbers = re.findall(r'get\("((?:airflow|postgresql|rabbitmq)_[a-z_]+)"\)?(?:,| or) (\d+)\)', code)
+    assert {("postgresql_port", "5432"), ("airflow_master_api_workers", "1")} <= set(numbers)
     for name, value in numbers:
         default = ALL_DEFAULTS[name]
         # The port of the results follows that of the metadata database.

@@ -47,9 +47,12 @@ def test_connections_come_in_steps_so_that_one_more_worker_restarts_nothing() ->
 def test_a_playbook_that_imports_site_has_the_derived_variables(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
     """Ansible reads variables beside the top playbook only, so ours cannot stand in group_vars beside site.yml."""
     (tmp_path / "mine.yml").write_text("- import_playbook: onprem.airflow.site\n")
+    secrets = ("results_database_password", "broker_password", "api_secret_key", "admin_password")
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    here: dict[str, t.Any] = {"hosts": {"here": {}}}
     hosts = {
-        "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
-        "children": {"airflow_master": {"hosts": {"here": {}}}, "airflow_worker": {}, "postgresql": {}},
+        "vars": variables | {f"airflow_{name}": "x" for name in secrets},
+        "children": {"airflow_master": here, "airflow_worker": {}, "postgresql": here},
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"airflow_cluster": hosts}))
     # Only the tasks that always run, and not the preflight's verdict: that much is missing.
