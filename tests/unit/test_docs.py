@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,8 @@ def test_tags_are_all_told() -> None:
 
 def test_playbooks_and_roles_are_all_told() -> None:
     for kind in ("playbooks", "roles"):
-        paths = (CHECKOUT / kind).glob("*.yml" if kind == "playbooks" else "*")
-        for path in paths:
-            if path.name not in ("group_vars",):
-                assert f"onprem.airflow.{path.stem}" in README, path.name
+        for path in (CHECKOUT / kind).glob("*.yml" if kind == "playbooks" else "*"):
+            assert f"onprem.airflow.{path.stem}" in README, path.name
 
 
 def test_make_targets_exist() -> None:
@@ -109,11 +106,9 @@ def test_variables_that_are_named_exist() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a checkout of git")
-    folders = {"playbooks", "plugins", "roles", "lab", "molecule", "tests", "inventories", "changelogs", "meta", "docs"}
+    folders = {"playbooks", "plugins", "roles", "lab", "molecule", "tests", "inventories", "changelogs", "docs"}
     named = set(re.findall(r"`([a-z.]+/[A-Za-z0-9_./-]+)`", EVERYTHING))
     for name in named:
-        if name.split("/")[0] in folders and "<" not in name:
+        # What a person makes by following the text is not there yet.
+        if name.split("/")[0] in folders and not name.startswith("inventories/production/"):
             assert (CHECKOUT / name.rstrip("/")).exists(), name
