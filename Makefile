@@ -64,7 +64,7 @@ interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (h
 	@lab/setup.sh lab
 	@$(BIN)/python lab/interrupt.py
 
-build: $(STAMP)  ## Build the collection's artifact in build/
+build: $(STAMP)  ## Build the collection's artifact in build/, install it beside, and test the copy
 	@$(BIN)/python lab/test.py build
 
 lock: $(STAMP)  ## Resolve the lock files of Airflow anew

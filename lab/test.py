@@ -25,6 +25,7 @@ BIN = pathlib.Path(sys.executable).parent
 # The other line of Ansible that is supported; lab/setup.sh makes it where a second Python is.
 OTHER = ROOT / ".venv-other" / "bin"
 BUILD = ROOT / "build"
+INSTALLED = BUILD / "installed"
 # Ansible runs sanity tests, and builds, only from a folder of this name; files that git ignores have no place there.
 # Nor may it be inside this repository: ansible-test would ask git for the files, which ignores build/.
 SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
@@ -32,7 +33,7 @@ COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
 NOT_SHIPPED = (".ci", "lab", "molecule", "tests")
 JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
 SCENARIOS = ("default", "debian12", "single")
-STEPS = ("lint", "unit", "sanity", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
+STEPS = ("lint", "unit", "sanity", "build", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
 WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 # What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
 # by itself, also where only a package index is in reach.
@@ -41,6 +42,10 @@ subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subproces
 """
 TALK = re.compile(r"<|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+# What to run, and the arguments of run() for it
+Command = tuple[list[str], dict[str, object]]
 
 
 @dataclasses.dataclass
@@ -133,7 +138,27 @@ def run(
     return passed, failed
 
 
-def commands(step: str) -> list[tuple[list[str], dict[str, object]]]:
+def artifact() -> pathlib.Path:
+    version = re.search(r"^version: (\S+)", (ROOT / "galaxy.yml").read_text(), re.MULTILINE)
+    return BUILD / f"onprem-airflow-{version.group(1) if version else ''}.tar.gz"
+
+
+def build() -> Command:
+    """The command that builds the artifact."""
+    copy()
+    command = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD)]
+    return command, {"cwd": COPY, "strict": True}
+
+
+def install() -> list[Command]:
+    """The commands that build the artifact and install it in INSTALLED, without what is there."""
+    shutil.rmtree(INSTALLED, ignore_errors=True)
+    here = ["env", f"ANSIBLE_COLLECTIONS_PATH={INSTALLED}"]
+    command = ["ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", str(INSTALLED)]
+    return [build(), ([*here, *command, str(artifact())], {"strict": True})]
+
+
+def commands(step: str) -> list[Command]:
     """The commands of a step, with the arguments that run() takes for each."""
     match step.split(":"):
         case ["lint"]:
@@ -155,19 +180,18 @@ def commands(step: str) -> list[tuple[list[str], dict[str, object]]]:
             python = f"{sys.version_info.major}.{sys.version_info.minor}"
             return [(["ansible-test", "sanity", "--requirements", "--python", python, "--color", "no"], {"cwd": COPY})]
         case ["build"]:
-            copy()
-            build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD)]
-            return [(build, {"cwd": COPY, "strict": True})]
+            return [*install(), (["pytest", "tests/artifact"], {})]
         case ["importer"]:
-            version = re.search(r"^version: (\S+)", (ROOT / "galaxy.yml").read_text(), re.MULTILINE)
-            artifact = f"onprem-airflow-{version.group(1) if version else ''}.tar.gz"
-            return [*commands("build"), ([sys.executable, "-m", "galaxy_importer.main", artifact], {"cwd": BUILD})]
+            importer = [sys.executable, "-m", "galaxy_importer.main", artifact().name]
+            return [build(), (importer, {"cwd": BUILD})]
         case ["molecule", scenario]:
             # Debian 12 with the other line of Ansible: so both lines, and both releases, have run everything.
             tools = OTHER if scenario == "debian12" and OTHER.exists() else BIN
             molecule = ["molecule", "test", "--no-command-borders", "--scenario-name", scenario]
-            return [(molecule, {"strict": True, "tools": tools})]
-    raise SystemExit(f"test: there is no step {step!r}; there are build, {', '.join(STEPS)}")
+            # One scenario runs what users install, the others the checkout.
+            before = install() if scenario == "single" else []
+            return [*before, (molecule, {"strict": True, "tools": tools})]
+    raise SystemExit(f"test: there is no step {step!r}; there are {', '.join(STEPS)}")
 
 
 def main(steps: list[str]) -> int:
