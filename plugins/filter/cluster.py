@@ -95,7 +95,7 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
         "api_host": first("airflow_master"),
         "master_ips": _ips(masters, hostvars),
         "client_ips": _ips(clients, hostvars),
-        "unknown": [host for host in clients if not _facts(host, hostvars).get("all_ipv4_addresses")],
+        "unknown": [host for host in clients if "all_ipv4_addresses" not in _facts(host, hostvars)],
         # In steps, because a change restarts PostgreSQL and one more worker should not.
         "connections": max(200, math.ceil(connections / 100) * 100),
     }

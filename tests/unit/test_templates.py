@@ -173,7 +173,7 @@ def render(
             "memtotal_mb": 4096,
             "processor_vcpus": 2,
             "python": {"version": {"major": python[0], "minor": python[1]}},
-            "all_ipv4_addresses": ["127.0.0.1"] if ipv6 else [address],
+            "all_ipv4_addresses": [] if ipv6 else [address],
             "all_ipv6_addresses": [address, "fe80::1"] if ipv6 else [],
         }
         hosts[name] = {"pretended_facts": facts, "ansible_remote_tmp": str(tmp_path / "remote" / name)}
@@ -250,11 +250,13 @@ def changed() -> Iterator[Rendered]:
             airflow_config={
                 "logging": {"log_format": "%(asctime)s é 100% # ; = : '\"", "worker_log_server_port": 9793},
                 "core": {"parallelism": 7, "load_examples": None},
-                "metrics": {"statsd_on": True},
+                "metrics": {"statsd_on": True, "statsd_host": "a\nb\n"},
+                # One key more in a dictionary of the role's
+                "celery": {"extra_celery_config": {"worker_max_tasks_per_child": 5}},
             },
             airflow_environment={"AWS_SECRET_ACCESS_KEY": NASTY, "AIRFLOW__API__SECRET_KEY": "mine, not the role's"},
             airflow_service_settings={"airflow-worker": {"MemoryMax": "8G", "RestartSec": None}},
-            postgresql_settings={"log_line_prefix": "%m [%p] 'it''s' ", "work_mem": "64MB", "fsync": True},
+            postgresql_settings={"log_line_prefix": "%m [%p] 'it''s' \\n ", "work_mem": "64MB", "fsync": True},
             postgresql_hba_rules=[
                 {
                     "contype": "host",
@@ -266,7 +268,7 @@ def changed() -> Iterator[Rendered]:
             ],
             rabbitmq_node_host="mq1.example.com",
             rabbitmq_extra_users=[{"name": "watcher", "password": NASTY, "tags": ["monitoring"]}],
-            rabbitmq_settings={"log.file.level": "warning", "cluster_name": "tasks"},
+            rabbitmq_settings={"log.file.level": "warning", "log.console": True, "cluster_name": "tasks"},
         )
 
 
@@ -363,7 +365,9 @@ def test_celery_is_told_of_quorum_queues_or_of_none(plain: Rendered, changed: Re
         "broker_native_delayed_delivery_queue_type": "classic",
     }
     assert json.loads(settings_of(plain)["celery"]["extra_celery_config"]) == always | quorum
-    assert json.loads(settings_of(changed)["celery"]["extra_celery_config"]) == always
+    assert json.loads(settings_of(changed)["celery"]["extra_celery_config"]) == always | {
+        "worker_max_tasks_per_child": 5
+    }
     assert "quorum" not in changed.text("worker1", "/etc/airflow/airflow.cfg")
 
 
@@ -382,7 +386,7 @@ def test_own_settings_win_and_survive_every_character(plain: Rendered, changed: 
     found = settings_of(changed)
     assert found["logging"]["log_format"] == "%(asctime)s é 100% # ; = : '\""
     assert found["logging"]["base_log_folder"] == "/var/log/airflow"
-    assert found["metrics"] == {"statsd_on": "True"}
+    assert found["metrics"] == {"statsd_on": "True", "statsd_host": "a\nb"}
     assert found["core"]["parallelism"] == "7"
     assert "load_examples" not in found["core"] and "load_examples" in settings_of(plain)["core"]
     assert found["core"]["default_task_retries"] == "0"
@@ -657,7 +661,8 @@ def test_settings_of_the_broker(plain: Rendered, changed: Rendered) -> None:
     assert "/etc/rabbitmq/definitions.json" in plain.files("mq1")
     own = broker_settings(changed)
     assert (own["log.file.level"], own["cluster_name"]) == ("warning", "tasks")
-    assert set(own) == {*broker_settings(plain), "log.file.level"}
+    assert own["log.console"] == "true"  # RabbitMQ does not boot with another spelling
+    assert set(own) == {*broker_settings(plain), "log.file.level", "log.console"}
     assert plain.text("mq1", "/etc/rabbitmq/enabled_plugins") == "[rabbitmq_management,rabbitmq_prometheus].\n"
 
 
@@ -712,7 +717,7 @@ def test_settings_of_the_database(plain: Rendered, changed: Rendered) -> None:
     # A quarter of 4 GB, and room for the pools of one master and two workers.
     assert (found["shared_buffers"], found["max_connections"]) == ("1024MB", "200")
     own = database_settings(changed, 15)
-    assert own["log_line_prefix"] == "%m [%p] 'it''s' "
+    assert own["log_line_prefix"] == "%m [%p] 'it''s' \\n "
     assert (own["work_mem"], found["work_mem"]) == ("64MB", "8MB")
     assert own["fsync"].lower() in ("on", "true")
 
@@ -732,6 +737,8 @@ def test_only_hosts_of_the_cluster_may_log_in_and_only_where_they_need(plain: Re
         ("local", "all", "all", "peer"),
     ]
     assert rules(plain) == cluster
+    # All clients are known, though one has no IPv4 address, so what is not listed is shut out.
+    assert plain.call("db1", "pg_hba")["invocation"]["module_args"]["overwrite"] is True
     assert rules(changed) == sorted([*cluster, ("host", "airflow", "backup", "192.0.2.99/32", "cert")])
 
 
