@@ -6,7 +6,7 @@
 
     lab/hosts.py create     makes the hosts that are missing, leaves running ones alone, returns when SSH answers
     lab/hosts.py secrets    makes the cluster's secrets, once, beside the last inventory source
-    lab/hosts.py destroy    removes hosts and secrets
+    lab/hosts.py destroy    removes hosts and secrets; with names only those hosts
     lab/hosts.py login      tells where the web UI is and how to log in there
     lab/hosts.py ssh HOST   logs in
 
@@ -324,14 +324,15 @@ def make_secrets() -> None:
     say(f"made secrets in {secrets_file().relative_to(ROOT)}")
 
 
-def destroy() -> None:
-    hosts = inventory_hosts()
+def destroy(only: list[str]) -> None:
+    hosts = {host: address for host, address in inventory_hosts().items() if not only or host in only}
     there = [host for host, found in zip(hosts, each(hosts, state)) if found[0]]
     if there:
         podman("rm", "--force", "--time", "0", "--volumes", *(container(host) for host in there))
     for address in hosts.values():
         forget(address)
-    secrets_file().unlink(missing_ok=True)
+    if not only:
+        secrets_file().unlink(missing_ok=True)
     say(f"removed {', '.join(there) or 'nothing, there was no host'}")
 
 
@@ -342,8 +343,8 @@ def main(arguments: list[str]) -> int:
                 create()
             case ["secrets"]:
                 make_secrets()
-            case ["destroy"]:
-                destroy()
+            case ["destroy", *only]:
+                destroy(only)
             case ["login"]:
                 tell_login()
             case ["ssh", host, *command]:
