@@ -48,7 +48,8 @@ find /etc/airflow /etc/rabbitmq /etc/postgresql /etc/systemd/system /usr/local/b
   /var/lib/rabbitmq/.erlang.cookie -type f -exec sha256sum {} + | sort -k 2
 echo "== units"
 systemctl show --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload \
-  airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer airflow-worker rabbitmq-server 'postgresql@*'
+  airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer airflow-worker \
+  rabbitmq-server 'postgresql@*'
 echo "== databases"
 sql() { runuser -u postgres -- psql -XAt "$@"; }
 sql -c 'SELECT datname, datacl, rolname FROM pg_database JOIN pg_roles r ON r.oid = datdba ORDER BY 1'
@@ -57,7 +58,7 @@ sql -c 'SELECT count(*) FROM pg_settings WHERE pending_restart'
 sql -c 'SELECT type, database, user_name, address, auth_method, error FROM pg_hba_file_rules ORDER BY 1, 2, 3, 4'
 sql -d airflow -c 'SELECT version_num FROM alembic_version UNION SELECT version_num FROM alembic_version_fab ORDER BY 1'
 sql -d airflow -c 'SELECT username, email, active FROM ab_user ORDER BY 1'
-sql -d airflow -c "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1"
+sql -d airflow -c "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
 echo "== broker"
 rabbitmqctl list_users; rabbitmqctl list_permissions -p airflow; rabbitmqctl list_vhosts name default_queue_type
 rabbitmqctl list_queues -p airflow name type durable | grep -v '^celery@\|pidbox\|^celeryev' | sort
@@ -88,7 +89,13 @@ def site(log: str, kill_after: float | None = None) -> tuple[float, str]:
     path = LOGS / f"{log}.log"
     with path.open("w") as stream:
         process = subprocess.Popen(
-            SITE, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            SITE,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
         try:
             process.wait(timeout=kill_after)
@@ -128,12 +135,12 @@ def main() -> int:
             print(f"moment {number}: FAILED: {exc}", flush=True)
             failed += 1
             continue
-        if found == wanted:
-            print(f"moment {number}: killed after {after:.0f} s at {task}; again {seconds:.0f} s; same state", flush=True)
-        else:
+        same = found == wanted
+        verdict = "same state" if same else "the state DIFFERS:"
+        print(f"moment {number}: killed after {after:.0f} s at {task}; again {seconds:.0f} s; {verdict}", flush=True)
+        if not same:
             failed += 1
-            print(f"moment {number}: killed after {after:.0f} s at {task}; the state DIFFERS:", flush=True)
-            print("\n".join(difflib.unified_diff(wanted, found, "undisturbed", "killed and run again", lineterm="", n=0)))
+            print("\n".join(difflib.unified_diff(wanted, found, "undisturbed", "run again", lineterm="", n=0)))
     hosts("destroy")
     print(f"{moments - failed} passed, {failed} failed")
     return 1 if failed else 0

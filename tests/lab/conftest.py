@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import time
 import typing as t
@@ -61,7 +62,7 @@ class Lab:
     def sql(self, query: str, database: str = "airflow") -> list[list[str]]:
         """Rows of a query, run by the database's own administrator on its host."""
         command = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-F", "\t", "-d", database, "-c", query]
-        out = self.host(self.database).check_output(" ".join("'" + part.replace("'", "'\\''") + "'" for part in command))
+        out = self.host(self.database).check_output(shlex.join(command))
         return [line.split("\t") for line in out.splitlines()]
 
 

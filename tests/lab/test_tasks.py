@@ -39,7 +39,8 @@ def test_logs_come_from_the_worker_that_ran_the_task(lab: t.Any, api: t.Any, fin
 def test_a_worker_that_is_stopped_finishes_its_tasks(lab: t.Any, api: t.Any) -> None:
     worker = lab.workers[-1]
     host = lab.host(worker)
-    run = api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", {"logical_date": None, "conf": {"n": 4 * len(lab.workers)}})
+    body = {"logical_date": None, "conf": {"n": 4 * len(lab.workers)}}
+    run = api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", body)
     query = (
         f"SELECT count(*) FROM task_instance WHERE run_id = '{run['dag_run_id']}' AND task_id = 'where'"
         f" AND hostname = '{worker}' AND state = '%s'"
