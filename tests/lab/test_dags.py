@@ -17,6 +17,7 @@ import urllib.error
 
 import pytest
 from conftest import ROOT  # type: ignore[import-not-found]
+from test_refusals import PLAIN  # type: ignore[import-not-found]
 
 FOLDER = "/var/lib/airflow/dags"
 REFRESH_INTERVAL = 30  # airflow_dags_refresh_interval of the lab: the default
@@ -42,7 +43,7 @@ def deploy(lab: t.Any, folder: pathlib.Path, *options: str) -> dict[str, str]:
     """Runs the playbook; returns each host's line of the recap."""
     variables = json.dumps({"airflow_dags_source": str(folder)})
     command = ["ansible-playbook", *lab.arguments, "-e", variables, "onprem.airflow.deploy_dags", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
     return dict(re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE))

@@ -11,7 +11,7 @@ import subprocess
 import typing as t
 
 from conftest import ROOT  # type: ignore[import-not-found]
-from test_refusals import Cluster  # type: ignore[import-not-found]
+from test_refusals import PLAIN, Cluster  # type: ignore[import-not-found]
 
 
 def test_existing_servers_are_used_by_their_addresses(lab: t.Any, tmp_path: pathlib.Path) -> None:
@@ -23,7 +23,7 @@ def test_existing_servers_are_used_by_their_addresses(lab: t.Any, tmp_path: path
     cluster.set(airflow_database_host=lab.database, airflow_broker_host=lab.broker)
 
     command = ["ansible-playbook", "-i", str(cluster.write(tmp_path / "existing.json")), "onprem.airflow.site"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
     recap = dict(re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE))
