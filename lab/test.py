@@ -41,6 +41,8 @@ GET_PIP = """import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
 TALK = re.compile(r"<|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
+# Much of a test is a run of Ansible, which takes one core.
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -173,14 +175,14 @@ def commands(step: str) -> list[Command]:
                 (["antsibull-changelog", "lint"], {}),
             ]
         case ["unit"]:
-            return [(["pytest", "tests/unit"], {})]
+            return [(["pytest", *PARALLEL, "tests/unit"], {})]
         case ["sanity"]:
             copy()
             offer_pip()
             python = f"{sys.version_info.major}.{sys.version_info.minor}"
             return [(["ansible-test", "sanity", "--requirements", "--python", python, "--color", "no"], {"cwd": COPY})]
         case ["build"]:
-            return [*install(), (["pytest", "tests/artifact"], {})]
+            return [*install(), (["pytest", *PARALLEL, "tests/artifact"], {})]
         case ["importer"]:
             importer = [sys.executable, "-m", "galaxy_importer.main", artifact().name]
             return [build(), (importer, {"cwd": BUILD})]
