@@ -21,6 +21,9 @@ import testinfra
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = os.environ.get("LAB_INVENTORY", "inventories/lab").split(",")
 SSH_CONFIG = ROOT / ".lab" / "ssh_config"
+# Molecule asks for colours, for more words than we search in, and for a log that is only of its own runs.
+PLAIN = {name: value for name, value in os.environ.items() if name not in ("ANSIBLE_LOG_PATH", "ANSIBLE_VERBOSITY")}
+PLAIN |= {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 SECRETS = (
     "airflow_database_password",
     "airflow_results_database_password",
@@ -39,7 +42,7 @@ class Lab:
     def __init__(self) -> None:
         arguments = [argument for source in SOURCES for argument in ("-i", str(ROOT / source))]
         done = subprocess.run(
-            ["ansible-inventory", *arguments, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["ansible-inventory", *arguments, "--list"], cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=True
         )
         inventory = json.loads(done.stdout)
         self.variables: dict[str, dict[str, t.Any]] = inventory["_meta"]["hostvars"]

@@ -18,8 +18,7 @@ from urllib.parse import quote, quote_plus
 import kombu
 import psycopg2
 import pytest
-from conftest import ROOT, SSH_CONFIG, Api  # type: ignore[import-not-found]
-from test_refusals import PLAIN  # type: ignore[import-not-found]
+from conftest import PLAIN, ROOT, SSH_CONFIG, Api  # type: ignore[import-not-found]
 
 
 def on(host: str, script: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -16,8 +16,7 @@ import typing as t
 import urllib.error
 
 import pytest
-from conftest import ROOT  # type: ignore[import-not-found]
-from test_refusals import PLAIN  # type: ignore[import-not-found]
+from conftest import PLAIN, ROOT  # type: ignore[import-not-found]
 
 FOLDER = "/var/lib/airflow/dags"
 REFRESH_INTERVAL = 30  # airflow_dags_refresh_interval of the lab: the default

@@ -10,8 +10,8 @@ import re
 import subprocess
 import typing as t
 
-from conftest import ROOT  # type: ignore[import-not-found]
-from test_refusals import PLAIN, Cluster  # type: ignore[import-not-found]
+from conftest import PLAIN, ROOT  # type: ignore[import-not-found]
+from test_refusals import Cluster  # type: ignore[import-not-found]
 
 
 def test_existing_servers_are_used_by_their_addresses(lab: t.Any, tmp_path: pathlib.Path) -> None:

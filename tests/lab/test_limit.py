@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import collections.abc
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import typing as t
 
 import pytest
 import yaml
-from conftest import ROOT, SOURCES  # type: ignore[import-not-found]
+from conftest import PLAIN, ROOT, SOURCES  # type: ignore[import-not-found]
 
 NEW = "worker3"
 NEW_ADDRESS = "10.213.77.16"
@@ -22,7 +21,7 @@ UNITS = "airflow-api-server airflow-scheduler airflow-dag-processor airflow-trig
 
 
 def run(command: list[str], **environment: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=PLAIN | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

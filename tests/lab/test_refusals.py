@@ -12,21 +12,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import subprocess
 import typing as t
 
 import pytest
-from conftest import ROOT, SSH_CONFIG  # type: ignore[import-not-found]
+from conftest import PLAIN, ROOT, SSH_CONFIG  # type: ignore[import-not-found]
 
 GROUPS = ("postgresql", "rabbitmq", "airflow_master", "airflow_worker")
 NOBODY = "10.213.77.250"  # in the lab's network, but no host has it
 SQUATTED = 18793
-# Molecule asks for colours, for more words than we search in, and for a log that is only of its own runs.
-PLAIN = {name: value for name, value in os.environ.items() if name not in ("ANSIBLE_LOG_PATH", "ANSIBLE_VERBOSITY")}
-PLAIN |= {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 
 
 # --- Ways to run

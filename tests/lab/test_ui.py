@@ -36,12 +36,10 @@ TIMEOUT = 60.0
 class Browser:
     """The few commands of the WebDriver protocol that we need; ChromeDriver speaks it as JSON over HTTP."""
 
-    def __init__(self, port: int, profile: pathlib.Path, names: dict[str, str]) -> None:
-        """names: what the browser's DNS knows, {name: address}."""
+    def __init__(self, port: int, profile: pathlib.Path) -> None:
         self.port = port
         self.path = ""
-        rules = ",".join(f"MAP {name} {address}" for name, address in names.items())
-        options = [*OPTIONS, f"--user-data-dir={profile}", f"--host-resolver-rules={rules}"]
+        options = [*OPTIONS, f"--user-data-dir={profile}"]
         chrome = {"binary": CHROMIUM, "args": options}
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": chrome}}}
         self.path = f"/session/{self.call('POST', '/session', wanted)['sessionId']}"
@@ -95,7 +93,7 @@ def browser(lab: t.Any, tmp_path: pathlib.Path) -> collections.abc.Iterator[Brow
                 0,
             )
             assert port, log.read_text()
-            opened = Browser(port, tmp_path / "profile", {host: lab.address(host) for host in lab.hosts})
+            opened = Browser(port, tmp_path / "profile")
             yield opened
             opened.call("DELETE", "")
         finally:
