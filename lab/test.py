@@ -40,7 +40,7 @@ WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 GET_PIP = """import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
-TALK = re.compile(r"<|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
+TALK = re.compile(r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
 # Much of a test is a run of Ansible, which takes one core.
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
