@@ -228,7 +228,7 @@ def test_a_worker_holds_only_what_it_needs(lab: t.Any) -> None:
 
 
 def test_no_secret_is_in_ansibles_output(lab: t.Any) -> None:
-    """Of all that a scenario ran, at -vvv and with --diff from the bare hosts on; without a scenario, of a run made here."""
+    """Of all that a scenario ran at -vvv, from the bare hosts on; without a scenario, of a run made here."""
     log = ROOT / ".lab" / "ansible.log"
     if log.exists() and log.stat().st_size:
         place, text = str(log), log.read_text(errors="replace")
