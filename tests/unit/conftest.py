@@ -52,6 +52,7 @@ def ansible_playbook(tmp_path: Path) -> Callable[..., Ran]:
             "ANSIBLE_HOME": str(tmp_path / ".ansible"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_PIPELINING": "true",  # as in our playbooks; saves a fifth of the time
             "ANSIBLE_RETRY_FILES_ENABLED": "false",
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json" if json_output else "ansible.builtin.default",
             **environment,

@@ -200,6 +200,7 @@ def render(
         "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
         "ANSIBLE_HOME": str(tmp_path / ".ansible"),
         "ANSIBLE_INJECT_INVOCATION": "true",  # ansible-core 2.21 leaves the arguments of a task out of its result
+        "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         "LC_ALL": "C.UTF-8",
     }
