@@ -40,7 +40,10 @@ WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 GET_PIP = """import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
-TALK = re.compile(r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled|(ok|changed|skipping|included): \[.* => ?$")
+TALK = re.compile(
+    r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled"
+    r"|(ok|changed|skipping|included): \[.* => ?$"
+)
 # Much of a test is a run of Ansible, which takes one core.
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -113,9 +116,10 @@ def run(
         hidden = False
         for line in process.stdout:
             # What -vvv adds: connections, and the results of tasks that went well. .lab/ansible.log has it all.
-            if not line.startswith("    "):
-                hidden = bool(TALK.match(COLOUR.sub("", line)))
-            if not hidden or line.startswith(("ok:", "changed:")):
+            plain = COLOUR.sub("", line)
+            if not plain.startswith("    "):
+                hidden = bool(TALK.match(plain))
+            if not hidden or plain.startswith(("ok:", "changed:")):
                 print(line.replace(" => ", ""), end="", flush=True)
             if strict and WARNING.search(line):
                 warnings.append(COLOUR.sub("", line).strip())
