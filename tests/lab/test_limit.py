@@ -31,8 +31,13 @@ def overlay(lab: t.Any, tmp_path: pathlib.Path) -> collections.abc.Iterator[path
     """An inventory source with one more worker, whose bare host exists while the test runs."""
     if NEW in lab.hosts or len(lab.workers) < 2:
         pytest.skip("adds a worker to an inventory of several hosts")
-    hosts = {"airflow_worker": {"hosts": {NEW: {"ansible_host": NEW_ADDRESS}}}}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    # For a host of this source inventory_dir is another, and the lab's variables are relative to it.
+    variables = {
+        "ansible_host": NEW_ADDRESS,
+        "__lab_folder": str(ROOT / ".lab"),
+        "airflow_dags_source": str(ROOT / "lab" / "dags"),
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"airflow_worker": {"hosts": {NEW: variables}}}))
     environment = {"LAB_INVENTORY": ",".join([*SOURCES, str(tmp_path)])}
     run([sys.executable, "lab/hosts.py", "create"], **environment)
     yield tmp_path
