@@ -75,7 +75,11 @@ def interpreter(python: str) -> str | None:
     if f"{sys.version_info.major}.{sys.version_info.minor}" == python:
         return sys.executable
     found = subprocess.run([*uv(), "python", "find", "--no-python-downloads", python], capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else None
+    if found.returncode == 0:
+        return found.stdout.strip()
+    # pyenv's own interpreters, of which its shims show only the chosen one
+    kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{python}.*/bin/python3"))
+    return str(kept[-1]) if kept else None
 
 
 def uv() -> list[str]:
