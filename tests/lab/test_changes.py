@@ -41,14 +41,14 @@ def test_changed_passwords_and_users_take_effect_and_can_be_taken_back(lab: t.An
         host = lab.workers[0]
         broker_login(lab, "airflow", password["airflow_broker_password"], "airflow")
         results = password["airflow_results_database_password"]
-        assert login_from(lab, host, "airflow_results", "airflow_results", results).rc == 0
+        assert login_from(lab, host, "airflow_results", "airflow_results", results).returncode == 0
         Api(url, "admin", password["airflow_admin_password"]).run_dag("lab_mapped", {"n": 2})
 
     def is_refused(password: dict[str, str]) -> None:
         with pytest.raises(Exception, match=r"403|ACCESS_REFUSED"):
             broker_login(lab, "airflow", password["airflow_broker_password"], "airflow")
         results = password["airflow_results_database_password"]
-        assert login_from(lab, lab.workers[0], "airflow_results", "airflow_results", results).rc != 0
+        assert login_from(lab, lab.workers[0], "airflow_results", "airflow_results", results).returncode != 0
         with pytest.raises(urllib.error.HTTPError, match="401"):
             Api(url, "admin", password["airflow_admin_password"])
 
