@@ -33,7 +33,8 @@ def test_logs_come_from_the_worker_that_ran_the_task(lab: t.Any, api: t.Any, fin
         path = f"/api/v2/dags/lab_mapped/dagRuns/{finished_run}/taskInstances/where/logs/{attempt}"
         content = json.dumps(api.call("GET", f"{path}?map_index={index}&full_content=true"))
         assert f"task {index} ran on {worker}" in content
-        assert f"http://{worker}:8793/log" in content
+        if worker not in lab.masters:  # an API server on the same host reads the file itself
+            assert f"http://{worker}:8793/log" in content
 
 
 def test_a_worker_that_is_stopped_finishes_its_tasks(lab: t.Any, api: t.Any) -> None:
