@@ -33,7 +33,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(database_host), C(broker_host) and C(api_host), the address of the first host of each group, empty without.
+    - C(database_host), C(broker_host) and C(api_host), the address of the first host of each group, empty without;
+      C(api_host) as a URL has it, an IPv6 address in brackets.
     - C(master_ips) and C(client_ips), the IP addresses of the masters, and of masters and workers, as far as known.
     - C(unknown), the masters and workers whose facts have not been gathered.
     - C(connections), the database connections to allow for, in steps of 100.
@@ -92,7 +93,7 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
     return {
         "database_host": first("postgresql"),
         "broker_host": first("rabbitmq"),
-        "api_host": first("airflow_master"),
+        "api_host": f"[{master}]" if ":" in (master := first("airflow_master")) else master,
         "master_ips": _ips(masters, hostvars),
         "client_ips": _ips(clients, hostvars),
         "unknown": [host for host in clients if "all_ipv4_addresses" not in _facts(host, hostvars)],

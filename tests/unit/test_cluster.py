@@ -26,6 +26,12 @@ def test_addresses_are_those_the_inventory_gives_or_its_names() -> None:
     assert (found["database_host"], found["broker_host"], found["api_host"]) == ("db1.example.com", "mq1", "m1")
 
 
+def test_an_ipv6_address_stands_in_brackets_where_it_goes_into_a_url() -> None:
+    hostvars = {"m1": {"airflow_address": "2001:db8::1"}}
+    found = cluster({"airflow_master": ["m1"], "postgresql": ["m1"]}, hostvars)
+    assert (found["api_host"], found["database_host"]) == ("[2001:db8::1]", "2001:db8::1")
+
+
 def test_an_empty_group_gives_an_empty_address() -> None:
     assert cluster({}, {})["database_host"] == ""
 
