@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the project's tests: lab/test.py [STEP ...]; without a step all of them, the quick ones first.
 
-The last line counts tests: those of pytest one by one, every other command as one.
+The last line counts tests: those of pytest one by one, every other command as one. Every failure is named before it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Outcome:
     passed: int = 0
     failed: int = 0
     seconds: float = 0.0
+    # What failed, and the first lines of why: the end of a long log is what people see first.
+    failures: list[str] = dataclasses.field(default_factory=list)
 
 
 def copy() -> None:
@@ -93,8 +95,8 @@ def offer_pip() -> None:
 
 def run(
     command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False, tools: pathlib.Path = BIN
-) -> tuple[int, int]:
-    """Runs a command with its output on the screen; returns how many tests passed and failed.
+) -> Outcome:
+    """Runs a command with its output on the screen; returns how many tests passed and failed, and which.
 
     With `strict` any warning of Ansible is a failure. pytest counts its tests itself, wherever in the command it runs.
     """
@@ -124,24 +126,30 @@ def run(
             if strict and WARNING.search(line):
                 warnings.append(COLOUR.sub("", line).strip())
     ok = process.returncode == 0 and not warnings
+    outcome = Outcome(" ".join(command))
     if warnings:
-        print(f"-- failed: Ansible warned {len(warnings)} times, first: {warnings[0]}", flush=True)
+        outcome.failures.append(f"Ansible warned {len(warnings)} times, first: {warnings[0]}")
     elif not ok:
-        print(f"-- failed: exit code {process.returncode}", flush=True)
+        outcome.failures.append(f"exit code {process.returncode}")
+    for failure in outcome.failures:
+        print(f"-- failed: {failure}", flush=True)
     if not JUNIT.exists():
-        return (1, 0) if ok else (0, 1)
-    suites = xml.etree.ElementTree.parse(JUNIT).getroot().iter("testsuite")
-    passed = failed = 0
-    for suite in suites:
+        outcome.passed, outcome.failed = (1, 0) if ok else (0, 1)
+        return outcome
+    for suite in xml.etree.ElementTree.parse(JUNIT).getroot().iter("testsuite"):
         bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        failed += bad
-        passed += int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0))
+        outcome.failed += bad
+        outcome.passed += int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0))
+        for case in suite.iter("testcase"):
+            for found in [*case.findall("failure"), *case.findall("error")]:
+                message = "\n        ".join((found.get("message") or "").splitlines()[:6])
+                outcome.failures.append(f"{case.get('classname')}::{case.get('name')}: {message}")
     # A scenario is more than its tests: its own sequence counts as well.
-    if command[0] != "pytest":
-        passed, failed = (passed + 1, failed) if ok else (passed, max(failed, 1))
-    elif not ok:
-        failed = max(failed, 1)
-    return passed, failed
+    if not ok:
+        outcome.failed = max(outcome.failed, 1)
+    elif command[0] != "pytest":
+        outcome.passed += 1
+    return outcome
 
 
 def artifact() -> pathlib.Path:
@@ -207,9 +215,10 @@ def main(steps: list[str]) -> int:
         outcome = Outcome(step)
         began = time.monotonic()
         for command, arguments in commands(step):
-            passed, failed = run(command, **arguments)  # type: ignore[arg-type]
-            outcome.passed += passed
-            outcome.failed += failed
+            part = run(command, **arguments)  # type: ignore[arg-type]
+            outcome.passed += part.passed
+            outcome.failed += part.failed
+            outcome.failures += [f"{part.name}: {failure}" for failure in part.failures]
         outcome.seconds = time.monotonic() - began
         outcomes.append(outcome)
     print()
@@ -217,6 +226,8 @@ def main(steps: list[str]) -> int:
         verdict = "FAILED" if outcome.failed else "ok"
         counts = f"{outcome.passed} passed, {outcome.failed} failed"
         print(f"{verdict:7} {outcome.name:20} {outcome.seconds:6.0f} s  {counts}")
+        for failure in outcome.failures:
+            print(f"        {failure}")
     failed = sum(outcome.failed for outcome in outcomes)
     print(f"\n{sum(outcome.passed for outcome in outcomes)} passed, {failed} failed", flush=True)
     return 1 if failed else 0

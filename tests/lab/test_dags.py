@@ -20,7 +20,7 @@ from conftest import PLAIN, ROOT  # type: ignore[import-not-found]
 
 FOLDER = "/var/lib/airflow/dags"
 REFRESH_INTERVAL = 30  # airflow_dags_refresh_interval of the lab: the default
-MARGIN = 30  # for parsing, and for a machine that is busy
+MARGIN = 90  # for parsing, and for a machine that is busy
 SECOND = """
 from airflow.sdk import dag, task
 

@@ -73,7 +73,7 @@ def test_the_command_has_the_services_environment(lab: t.Any) -> None:
     assert "sudo airflow version" in refused.stderr
 
 
-def test_a_killed_server_is_back_by_itself(lab: t.Any) -> None:
+def test_a_killed_server_is_back_by_itself(lab: t.Any, api: t.Any) -> None:
     host = lab.host(lab.database)
     before = host.check_output("systemctl show --value --property=MainPID 'postgresql@*'").strip()
     host.check_output(f"kill -9 {before}")
@@ -84,4 +84,15 @@ def test_a_killed_server_is_back_by_itself(lab: t.Any) -> None:
         if done.rc == 0 and now not in ("0", before):
             break
         assert time.monotonic() < end, f"PostgreSQL stays down: {done.stderr}"
+        time.sleep(1)
+    # So is what lost its connections to it: a scheduler ends and is started again.
+    while True:
+        try:
+            health = api.call("GET", "/api/v2/monitor/health")
+            states = {name: part["status"] for name, part in health.items()}
+        except OSError as exc:
+            states = {"API server": str(exc)}
+        if set(states.values()) == {"healthy"}:
+            break
+        assert time.monotonic() < end + 60, states
         time.sleep(1)
