@@ -38,6 +38,8 @@ _value:
     - C(master_ips) and C(client_ips), the IP addresses of the masters, and of masters and workers, as far as known.
     - C(unknown), the masters and workers whose facts have not been gathered.
     - C(connections), the database connections to allow for, in steps of 100.
+    - C(workers), by the names of the workers the C(queues) that each serves and the C(names) it may be known by, and
+      C(canaries), by the ids of their DAGs the queues of all workers.
   type: dict
 """
 
@@ -45,6 +47,7 @@ import math
 import re
 import typing as t
 
+from ansible_collections.onprem.airflow.plugins.module_utils._canary import canaries
 from ansible_collections.onprem.airflow.plugins.module_utils._sizing import (
     default_worker_concurrency,
     required_connections,
@@ -77,6 +80,13 @@ def _concurrency(host: str, hostvars: t.Mapping[str, t.Any]) -> int:
     return int(hostvars[host].get("airflow_worker_concurrency") or default)
 
 
+def _worker(host: str, hostvars: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
+    variables = hostvars[host]
+    queues = [str(queue) for queue in variables.get("airflow_worker_queues") or ["default"]]
+    names = [host, _address(host, hostvars), str(variables.get("ansible_host") or host)]
+    return {"queues": list(dict.fromkeys(queues)), "names": list(dict.fromkeys(names))}
+
+
 def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Derive everything from groups and hostvars."""
     masters, workers = list(groups.get("airflow_master") or []), list(groups.get("airflow_worker") or [])
@@ -90,6 +100,7 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
     count = len(masters)
     slots = [_concurrency(host, hostvars) for host in workers]
     connections = required_connections(api_workers, count, count, count, slots)
+    served = {host: _worker(host, hostvars) for host in workers}
     return {
         "database_host": first("postgresql"),
         "broker_host": first("rabbitmq"),
@@ -99,6 +110,8 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
         "unknown": [host for host in clients if "all_ipv4_addresses" not in _facts(host, hostvars)],
         # In steps, because a change restarts PostgreSQL and one more worker should not.
         "connections": max(200, math.ceil(connections / 100) * 100),
+        "workers": served,
+        "canaries": canaries(queue for worker in served.values() for queue in worker["queues"]),
     }
 
 
