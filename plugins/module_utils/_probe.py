@@ -331,7 +331,7 @@ def probe(work: t.Callable[[Run[F]], None], run: Run[F]) -> F:
             run.fail(run.found, Failure("error", f"{run.target}: unexpected, at {run.found.stage}: {said}"))
         finally:
             run.found.ms = _ms(started)
-            if run.found.code is not None:
+            if run.found.code is not None or run.abandoned:
                 for sock in run.open:
                     with contextlib.suppress(OSError):
                         sock.close()
@@ -374,6 +374,18 @@ def connect(run: Run[t.Any], host: str, port: int) -> socket.socket:
     raise connect_failure(errors, run.target)
 
 
+def _handshake(run: Run[t.Any], context: ssl.SSLContext, sock: socket.socket, host: str) -> ssl.SSLSocket:
+    """Puts TLS around a socket; the run holds the new one before it waits for anything."""
+    secure = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    run.holds(secure)
+    try:
+        secure.do_handshake()
+    except BaseException:
+        secure.close()
+        raise
+    return secure
+
+
 def _speaks_tls(run: Run[t.Any], host: str, port: int) -> bool:
     """Whether the other side takes part in a TLS handshake; a second look, to explain a failure."""
     if run.deadline.over:
@@ -383,9 +395,8 @@ def _speaks_tls(run: Run[t.Any], host: str, port: int) -> bool:
     context.verify_mode = ssl.CERT_NONE
     try:
         with socket.create_connection((run.found.address or host, port), timeout=run.deadline.left()) as plain:
-            run.holds(plain)
             plain.settimeout(run.deadline.left())
-            with context.wrap_socket(plain, server_hostname=host):
+            with _handshake(run, context, plain, host):
                 return True
     except ssl.SSLError as error:
         # An alert is TLS as well.
@@ -507,6 +518,12 @@ def _amqp_connection(run: Run[BrokerFound], node: Node, sock: socket.socket) -> 
         def _connect(self, host: str, port: int, timeout: float) -> None:
             self.sock = sock
 
+        def _wrap_socket(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+            wrapped = super()._wrap_socket(*args, **kwargs)
+            # It has taken the socket's place, which is of no use any more to end the probe.
+            run.holds(wrapped)
+            return wrapped
+
         def _setup_transport(self) -> None:
             found.stage = "tls"
             started = time.monotonic()
@@ -514,8 +531,6 @@ def _amqp_connection(run: Run[BrokerFound], node: Node, sock: socket.socket) -> 
                 super()._setup_transport()
             except Exception as error:
                 raise tls_failure(error, run.target) from error
-            # The library has put another object around the socket.
-            run.holds(self.sock)
             found.tls_ms = _ms(started)
             found.stage = "login"
 
@@ -667,6 +682,10 @@ def broker(node: Node, queues: t.Iterable[str] = (), timeout: float = 5.0, round
             connection.close()
 
     target = f"{node.host}:{node.port}"
+    # Now, or loading the library is part of the budget, and of the login's time. Its lack is a failure, further on.
+    with contextlib.suppress(ImportError):
+        import amqp
+        import kombu.transport.pyamqp  # noqa: F401
     return probe(work, Run(BrokerFound(), "broker", target, timeout, [node.password]))
 
 
@@ -683,7 +702,9 @@ def clock(server: float, before: float, after: float, resolution: float = 0.0) -
     return offset, (after - before) / 2 + resolution / 2
 
 
-def _request(run: Run[HttpFound], url: urllib.parse.SplitResult, headers: t.Mapping[str, str], ca: str | None) -> str:
+def _request(
+    run: Run[HttpFound], url: urllib.parse.SplitResult, headers: t.Mapping[str, str], ca: str | None, limit: int
+) -> str:
     """One request; returns where a redirection leads, or nothing."""
     found = run.found
     secure = url.scheme == "https"
@@ -697,10 +718,9 @@ def _request(run: Run[HttpFound], url: urllib.parse.SplitResult, headers: t.Mapp
         sock.settimeout(run.deadline.left())
         try:
             context = ssl.create_default_context(cafile=ca)
-            sock = context.wrap_socket(sock, server_hostname=host)
+            sock = _handshake(run, context, sock, host)
         except Exception as error:
             raise tls_failure(error, run.target) from error
-        run.holds(sock)
         found.tls_ms = _ms(started)
     found.stage = "request"
     connection = client.HTTPConnection(host, port, timeout=run.deadline.left())
@@ -721,7 +741,7 @@ def _request(run: Run[HttpFound], url: urllib.parse.SplitResult, headers: t.Mapp
                 found.date = email.utils.parsedate_to_datetime(date).timestamp()
                 found.offset, found.uncertainty = clock(found.date, before, after, DATE_RESOLUTION)
         sock.settimeout(run.deadline.left())
-        found.body = response.read(BODY_LIMIT).decode(errors="replace")
+        found.body = response.read(limit).decode(errors="replace")
         return response.headers.get("Location") or "" if 300 <= response.status < 400 else ""
     except TimeoutError:
         raise
@@ -748,8 +768,12 @@ def http(
     timeout: float = 5.0,
     headers: t.Mapping[str, str] | None = None,
     ca: str | None = None,
+    limit: int = BODY_LIMIT,
 ) -> HttpFound:
-    """Asks for a URL, past every proxy. An answer of any status is no failure; redirections stay on the same host."""
+    """Asks for a URL, past every proxy. An answer of any status is no failure; redirections stay on the same host.
+
+    No more than C(limit) bytes of the answer are read.
+    """
     try:
         parsed = urllib.parse.urlsplit(url)
         target = f"{parsed.hostname}:{parsed.port or (443 if parsed.scheme == 'https' else 80)}"
@@ -762,7 +786,7 @@ def http(
             raise Failure("error", f"this is no URL of a web server: {url}")
         current = parsed
         for _redirection in range(REDIRECTS + 1):
-            location = _request(run, current, headers or {}, ca)
+            location = _request(run, current, headers or {}, ca, limit)
             there = urllib.parse.urlsplit(urllib.parse.urljoin(current.geturl(), location))
             if not location or (there.scheme, there.netloc) != (parsed.scheme, parsed.netloc):
                 return
@@ -889,4 +913,7 @@ def postgres(
                 raise
             raise postgres_code(error.sqlstate, str(error)) from error
 
+    # As for the broker.
+    with contextlib.suppress(ImportError):
+        import psycopg  # noqa: F401
     return probe(work, Run(PostgresFound(), prefix, target, timeout, [password]))
