@@ -1,0 +1,508 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: which of the problems of a cluster are consequences of others. Pure.
+
+A rule says: when a problem with one of the codes C(causes) and one with a code of C(effects) have a key in common, the
+second follows from the first. Keys are made by the functions C(by) and C(of), mostly the names of hosts. Only a problem
+that was found can be a cause: without it, what would follow from it stays a problem of its own.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import typing as t
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.onprem.airflow.plugins.module_utils._problems import CODES, Problem
+from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import (
+    MASTER,
+    WORKER,
+    Cluster,
+    Found,
+    host_of,
+)
+
+EVERYWHERE = "*"
+# The unit of each service, as its name begins.
+BROKER_UNIT, DATABASE_UNIT, WORKER_UNIT, API_UNIT = "rabbitmq", "postgresql", "airflow-worker", "airflow-api-server"
+DOWN = ("unit_missing", "unit_stopped", "unit_failing")
+# Which connection a setting is for, as codes of its problems begin.
+CONNECTIONS = {
+    "celery.broker_url": "broker",
+    "celery.result_backend": "results",
+    "database.sql_alchemy_conn": "database",
+    "core.execution_api_server_url": "api",
+}
+# With one of these a worker takes no tasks.
+SILENCING = (
+    "unreachable",
+    "release_missing",
+    "config_missing",
+    "config_unreadable",
+    *DOWN,
+    "unit_outdated",
+    "broker_*",
+    "results_*",
+    "queue_wrong_type",
+    "queue_not_durable",
+    "worker_silent",
+    "worker_not_consuming",
+)
+
+
+class Scene:
+    """The problems, and what rules ask about them and the cluster."""
+
+    def __init__(self, cluster: Cluster, found: Sequence[Found]) -> None:
+        self.cluster = cluster
+        self.found = found
+        self.problems = [entry.problem for entry in found]
+        silencing = _codes(SILENCING)
+        self.silent = {
+            name for problem in self.problems if problem.code in silencing for name in self._silenced(problem)
+        }
+        self.served_by = {
+            queue: cluster.serves(queue) for name in cluster.members(WORKER) for queue in cluster.hosts[name].queues
+        }
+        # Whom connections failed to: a host that only Ansible cannot reach may well serve the others.
+        self.failed_to = {
+            (problem.code.split("_")[0], target)
+            for problem in self.problems
+            if problem.code.split("_")[0] in ("broker", "database", "results", "api", "log")
+            for target in [self.target(problem)]
+            if target
+        }
+        self.alone = {
+            role: members[0] if len(members) == 1 else ""
+            for role in ("rabbitmq", "postgresql")
+            for members in [cluster.members(role)]
+        }
+
+    def _silenced(self, problem: Problem) -> list[str]:
+        if problem.code in ("queue_wrong_type", "queue_not_durable"):
+            return self.cluster.serves(problem.subject.partition(":")[2])
+        if problem.code in (*DOWN, "unit_outdated") and not _is_unit(problem, WORKER_UNIT):
+            return []
+        if problem.code.startswith("worker_"):
+            return [self.target(problem) or problem.host]
+        return [problem.host]
+
+    def target(self, problem: Problem) -> str | None:
+        """The host of the inventory that a problem is about, where its subject names one."""
+        kind, _colon, name = problem.subject.partition(":")
+        if kind in ("broker", "database", "api"):
+            return self.cluster.find(host_of(name))
+        if kind in ("log", "host"):
+            return self.cluster.find(host_of(name))
+        if kind == "worker":
+            return self.cluster.find(name.rpartition("@")[2])
+        return None
+
+
+Keys = Callable[[Scene, Problem], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason for which problems follow from others."""
+
+    causes: tuple[str, ...]
+    effects: tuple[str, ...]
+    by: Keys
+    of: Keys
+
+
+# --- keys ------------------------------------------------------------------------------------------------------
+
+
+def here(scene: Scene, problem: Problem) -> list[str]:
+    """The host that has the problem."""
+    return [problem.host]
+
+
+def about(scene: Scene, problem: Problem) -> list[str]:
+    """The host that the problem is about."""
+    target = scene.target(problem)
+    return [target] if target else []
+
+
+def here_or_about(scene: Scene, problem: Problem) -> list[str]:
+    """Both."""
+    return [problem.host, *about(scene, problem)]
+
+
+def everywhere(scene: Scene, problem: Problem) -> list[str]:
+    """All hosts."""
+    return [EVERYWHERE]
+
+
+def itself(scene: Scene, problem: Problem) -> list[str]:
+    """The thing that is wrong, on whatever host."""
+    return [problem.subject]
+
+
+def setting(scene: Scene, problem: Problem) -> list[str]:
+    """The key of the setting on this host, whatever its section: the section may be what is misspelt."""
+    name = problem.subject.partition(":")[2]
+    return [f"{problem.host}/{name.rpartition('.')[2]}"] if name else []
+
+
+def connection(scene: Scene, problem: Problem) -> list[str]:
+    """The connection that a setting is for, on this host. Where nobody knows who is wrong, it explains nothing."""
+    name = problem.subject.partition(":")[2]
+    undecided = any(entry.together and entry.problem == problem for entry in scene.found)
+    return [f"{problem.host}/{CONNECTIONS[name]}"] if name in CONNECTIONS and not undecided else []
+
+
+def link(scene: Scene, problem: Problem) -> list[str]:
+    """The connection that failed, on this host; for a secret the one that it is for."""
+    if problem.code == "secret_differs":
+        kind = CONNECTIONS.get(problem.subject.partition(":")[2])
+        return [f"{problem.host}/{kind}"] if kind else []
+    return [f"{problem.host}/{problem.code.split('_')[0]}"]
+
+
+def _is_unit(problem: Problem, unit: str) -> bool:
+    return problem.subject.partition(":")[2].startswith(unit)
+
+
+def unit(name: str) -> Keys:
+    """The host, when the problem is one of this unit."""
+
+    def keys(scene: Scene, problem: Problem) -> list[str]:
+        return [problem.host] if _is_unit(problem, name) else []
+
+    return keys
+
+
+def only_unit(name: str, role: str) -> Keys:
+    """Everywhere, when the problem is one of this unit, and no other host has this role."""
+
+    def keys(scene: Scene, problem: Problem) -> list[str]:
+        return [EVERYWHERE] if _is_unit(problem, name) and scene.alone[role] == problem.host else []
+
+    return keys
+
+
+def only_host(kind: str, role: str) -> Keys:
+    """Everywhere, when the only host of a role is away and connections to it failed: SSH alone proves nothing."""
+
+    def keys(scene: Scene, problem: Problem) -> list[str]:
+        failed = (kind, problem.host) in scene.failed_to
+        return [EVERYWHERE] if failed and scene.alone[role] == problem.host else []
+
+    return keys
+
+
+def airflow_unit(scene: Scene, problem: Problem) -> list[str]:
+    """Everywhere and the host, for problems of Airflow's units."""
+    return [EVERYWHERE, problem.host] if _is_unit(problem, "airflow-") else []
+
+
+def worker_unit(scene: Scene, problem: Problem) -> list[str]:
+    """Everywhere and the host, for problems of workers' units."""
+    return [EVERYWHERE, problem.host] if _is_unit(problem, WORKER_UNIT) else []
+
+
+def queues_of(scene: Scene, problem: Problem) -> list[str]:
+    """The queues that this host serves and that nobody else serves who has no such problem."""
+    hosts = scene._silenced(problem) if problem.code in _SILENCING else [problem.host]
+    return [
+        f"queue:{queue}"
+        for host in hosts
+        if host in scene.cluster.hosts
+        for queue in scene.cluster.hosts[host].queues
+        if set(scene.served_by.get(queue, ())) <= scene.silent
+    ]
+
+
+def workers_of(scene: Scene, problem: Problem) -> list[str]:
+    """The workers that serve the queue."""
+    return scene.cluster.serves(problem.subject.partition(":")[2])
+
+
+def worker_here(scene: Scene, problem: Problem) -> list[str]:
+    """This host, when it is a worker."""
+    return [problem.host] if WORKER in scene.cluster.hosts[problem.host].groups else []
+
+
+def master_unit(scene: Scene, problem: Problem) -> list[str]:
+    """This host, for problems of masters' units."""
+    return [problem.host] if _is_unit(problem, "airflow-") and not _is_unit(problem, WORKER_UNIT) else []
+
+
+def master_looking(scene: Scene, problem: Problem) -> list[str]:
+    """This host, when it is a master: then all that it sees of others is in doubt."""
+    return [f"from:{problem.host}"] if MASTER in scene.cluster.hosts[problem.host].groups else []
+
+
+def seen_from(scene: Scene, problem: Problem) -> list[str]:
+    """The host that looked."""
+    return [f"from:{problem.host}"]
+
+
+def looking_api(scene: Scene, problem: Problem) -> list[str]:
+    """The same, for problems of the API server's unit."""
+    return seen_from(scene, problem) if _is_unit(problem, API_UNIT) else []
+
+
+def signing_key(scene: Scene, problem: Problem) -> list[str]:
+    """This host, when it is the key that signs requests for logs that differs."""
+    return [problem.host] if problem.subject == "setting:api.secret_key" else []
+
+
+def masters_signing_key(scene: Scene, problem: Problem) -> list[str]:
+    """The same, for what a master sees of others."""
+    return master_looking(scene, problem) if signing_key(scene, problem) else []
+
+
+# --- the rules: the deeper the cause, the earlier --------------------------------------------------------------
+
+RULES: tuple[Rule, ...] = (
+    # A host that is away runs nothing: whoever asks it for something fails.
+    Rule(("unreachable",), ("*",), here, here),
+    Rule(("unreachable",), ("broker_*", "database_*", "results_*", "api_*", "log_*", "worker_*"), here, about),
+    # The broker's only host is away, and others cannot reach the broker either: the same as its service being down.
+    Rule(
+        ("unreachable",),
+        ("broker_*", "management_*", "queue_*", "worker_silent", "worker_not_consuming"),
+        only_host("broker", "rabbitmq"),
+        everywhere,
+    ),
+    Rule(("unreachable",), ("unit_failing",), only_host("broker", "rabbitmq"), worker_unit),
+    # The same for the database. Masters exit without it.
+    Rule(
+        ("unreachable",),
+        ("database_*", "results_*", "schema_*", "health_failing", "dag_import_error"),
+        only_host("database", "postgresql"),
+        everywhere,
+    ),
+    Rule(("unreachable",), ("unit_failing",), only_host("database", "postgresql"), airflow_unit),
+    # The broker's service is down: nobody can log in, look at queues or take tasks, and workers give up and restart.
+    Rule(DOWN, ("broker_*", "management_*"), unit(BROKER_UNIT), about),
+    Rule(DOWN, ("management_*",), unit(BROKER_UNIT), here),
+    Rule(
+        DOWN,
+        ("broker_*", "management_*", "queue_*", "worker_silent", "worker_not_consuming"),
+        only_unit(BROKER_UNIT, "rabbitmq"),
+        everywhere,
+    ),
+    Rule(DOWN, ("unit_failing",), only_unit(BROKER_UNIT, "rabbitmq"), worker_unit),
+    # The database's service is down: no login, no schema to be read, schedulers and API servers fail, imports cannot be
+    # read.
+    Rule(DOWN, ("database_*", "results_*"), unit(DATABASE_UNIT), about),
+    Rule(
+        DOWN,
+        ("database_*", "results_*", "schema_*", "health_failing", "dag_import_error"),
+        only_unit(DATABASE_UNIT, "postgresql"),
+        everywhere,
+    ),
+    Rule(DOWN, ("unit_failing",), only_unit(DATABASE_UNIT, "postgresql"), airflow_unit),
+    # Without a release there is no program to start, and none to ask for versions.
+    Rule(("release_missing",), (*DOWN, "release_not_running", "health_failing", "version_differs"), here, here),
+    # Without its settings a service does not start, or starts with Airflow's defaults: SQLite, localhost, new keys.
+    Rule(
+        ("config_missing", "config_unreadable", "config_generated"),
+        (
+            "unit_failing",
+            "unit_stopped",
+            "health_failing",
+            "executor_wrong",
+            "setting_*",
+            "secret_differs",
+            "api_url_localhost",
+            "broker_*",
+            "database_*",
+            "results_*",
+            "api_*",
+            "worker_silent",
+            "worker_not_consuming",
+            "dags_missing",
+        ),
+        here,
+        here,
+    ),
+    Rule(("config_missing", "config_unreadable", "config_generated"), ("log_*",), here, about),
+    # A misspelt section or key leaves the default in force, an expanded or misread value another one: the host then
+    # lacks the setting or differs in it.
+    Rule(
+        ("section_unknown", "key_unknown", "value_expanded", "value_misread", "setting_missing", "executor_wrong"),
+        ("setting_differs", "setting_missing", "secret_differs", "executor_wrong", "api_url_localhost"),
+        setting,
+        setting,
+    ),
+    # On a worker localhost is the worker, not the master.
+    Rule(("api_url_localhost",), ("api_*",), here, here),
+    Rule(("api_url_localhost",), ("setting_differs",), setting, setting),
+    # Another address than everybody else's, or none, leads nowhere.
+    Rule(
+        ("setting_missing", "setting_differs", "value_expanded", "value_misread"),
+        ("broker_*", "database_*", "results_*", "api_*"),
+        connection,
+        link,
+    ),
+    # Another password than everybody else's, seen twice: refused at the login, which is what matters, and compared.
+    Rule(
+        ("broker_login_refused", "database_login_refused", "results_login_refused"), ("secret_differs",), link, link
+    ),
+    # A clock that is off makes signed requests for logs too old or too new, tokens and certificates not yet valid.
+    Rule(("clock_off",), ("log_forbidden",), here, about),
+    Rule(("clock_off",), ("log_forbidden",), master_looking, seen_from),
+    Rule(("clock_off",), ("api_error", "api_certificate", "broker_certificate"), here, here_or_about),
+    # The worker checks the signature of a request for a log with its own key.
+    Rule(("secret_differs",), ("log_forbidden",), signing_key, about),
+    Rule(("secret_differs",), ("log_forbidden",), masters_signing_key, seen_from),
+    # A service that has not read its changed settings still works with the old ones.
+    Rule(("unit_outdated",), ("worker_not_consuming", "worker_queue_unexpected"), unit(WORKER_UNIT), here),
+    Rule(("unit_outdated",), ("log_forbidden",), unit(WORKER_UNIT), about),
+    Rule(("unit_outdated",), ("log_forbidden",), looking_api, seen_from),
+    # A service of another release than the host's own answers with that release's version.
+    Rule(("release_not_running",), ("api_version_differs",), here, here_or_about),
+    Rule(("release_not_running",), ("version_differs",), here, here),
+    # Another release expects another schema, and its API server tells another version.
+    Rule(("version_differs",), ("schema_*",), here, here),
+    Rule(("version_differs",), ("api_version_differs",), here, here_or_about),
+    # Airflow's services wait for, or refuse to run with, a schema that is not theirs.
+    Rule(("schema_behind", "schema_unknown"), ("health_failing",), here, here),
+    Rule(("schema_behind", "schema_unknown"), ("unit_failing",), here, unit("airflow-")),
+    # A worker whose queue exists with other properties cannot declare it, and never begins to take tasks.
+    Rule(("queue_wrong_type", "queue_not_durable"), ("unit_failing",), workers_of, unit(WORKER_UNIT)),
+    Rule(("queue_wrong_type", "queue_not_durable"), ("worker_*",), workers_of, here_or_about),
+    Rule(("queue_wrong_type", "queue_not_durable"), ("log_*",), workers_of, about),
+    # A host that cannot use the broker cannot look at it either, and its worker neither starts nor serves logs.
+    Rule(("broker_*",), ("management_*", "queue_missing", "queue_wrong_type", "queue_not_durable"), here, here),
+    Rule(("broker_*",), ("worker_*",), here, here_or_about),
+    Rule(("broker_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
+    Rule(("broker_*",), ("log_*",), worker_here, about),
+    # Nor can a worker run that cannot store results.
+    Rule(("results_*",), ("worker_*",), here, here_or_about),
+    Rule(("results_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
+    Rule(("results_*",), ("log_*",), worker_here, about),
+    # A master without the metadata database: its services fail, and nothing in the database can be judged from it.
+    Rule(("database_*",), ("health_failing", "schema_*", "dag_import_error"), here, here),
+    Rule(
+        ("database_*",),
+        ("unit_failing", "unit_stopped"),
+        here,
+        master_unit,
+    ),
+    Rule(("database_*",), ("api_*",), here, about),
+    # Who calls an API server that is down gets no answer.
+    Rule(DOWN, ("api_*",), unit(API_UNIT), about),
+    # The health that a master tells is that of its units.
+    Rule(DOWN, ("health_failing",), unit("airflow-"), here),
+    # A worker that is down answers nobody: no ping, no log.
+    Rule(DOWN, ("worker_*",), unit(WORKER_UNIT), here_or_about),
+    Rule(DOWN, ("log_*",), unit(WORKER_UNIT), about),
+    # A worker that does not even answer cannot be asked what it consumes.
+    Rule(("worker_silent",), ("worker_not_consuming",), here_or_about, here_or_about),
+    # Files that are missing altogether differ as well.
+    Rule(("dags_missing",), ("dags_differ",), here, here),
+    # When all workers of a queue are ill nobody serves it, and a queue that no worker ever served does not exist.
+    Rule(SILENCING, ("queue_unserved", "queue_missing"), queues_of, itself),
+    Rule(("queue_missing",), ("queue_unserved",), itself, itself),
+)
+
+
+def _codes(patterns: Iterable[str]) -> frozenset[str]:
+    return frozenset(code for pattern in patterns for code in fnmatch.filter(CODES, pattern))
+
+
+_SILENCING = _codes(SILENCING)
+# Codes of one connection to one place: the same problem on several hosts even where its words differ.
+_OF_A_PLACE = _codes(("broker_*", "management_*", "database_*", "results_*", "api_*"))
+
+
+def assign(scene: Scene, rules: Sequence[Rule] = RULES) -> dict[int, int]:
+    """{problem: its cause}, by index. Every problem has at most one; no problem causes itself."""
+    cause_of: dict[int, int] = {}
+
+    def root(index: int) -> int:
+        while index in cause_of:
+            index = cause_of[index]
+        return index
+
+    partners: dict[tuple[str, str, str], list[int]] = {}
+    for index, entry in enumerate(scene.found):
+        if entry.together:
+            problem = entry.problem
+            partners.setdefault((problem.code, problem.subject, problem.what), []).append(index)
+    for rule in rules:
+        causes, effects = _codes(rule.causes), _codes(rule.effects)
+        keyed: dict[str, list[int]] = {}
+        for index, problem in enumerate(scene.problems):
+            if problem.code in effects and index not in cause_of:
+                for key in rule.of(scene, problem):
+                    keyed.setdefault(key, []).append(index)
+        if not keyed:
+            continue
+        for index, problem in enumerate(scene.problems):
+            if problem.code not in causes:
+                continue
+            for key in rule.by(scene, problem):
+                for effect in keyed.get(key, ()):
+                    # A problem and those that it only has together with others are explained as one.
+                    entry = scene.found[effect]
+                    named = (entry.problem.code, entry.problem.subject, entry.problem.what)
+                    for member in partners[named] if entry.together else [effect]:
+                        if member not in cause_of and root(index) != member:
+                            cause_of[member] = index
+    return cause_of
+
+
+def explain(cluster: Cluster, found: Sequence[Found]) -> list[dict[str, t.Any]]:
+    """Problems that have no cause among the others, each with its consequences; the same on several hosts is one."""
+    scene = Scene(cluster, found)
+    cause_of = assign(scene)
+    order = {name: position for position, name in enumerate(cluster.hosts)}
+    checks = list(dict.fromkeys(CODES.values()))
+    merged: dict[tuple[str, ...], dict[str, t.Any]] = {}
+    entry_of: dict[int, dict[str, t.Any]] = {}
+    for index, problem in enumerate(scene.problems):
+        if index in cause_of:
+            continue
+        words = () if problem.code in _OF_A_PLACE and problem.subject else (problem.what, problem.fix)
+        entry = merged.setdefault(
+            (problem.code, problem.subject, *words),
+            {
+                "code": problem.code,
+                "check": problem.check,
+                "hosts": [],
+                "subject": problem.subject,
+                "what": problem.what,
+                "fix": problem.fix,
+                "consequences": [],
+            },
+        )
+        entry_of[index] = entry
+        if problem.host not in entry["hosts"]:
+            entry["hosts"].append(problem.host)
+    seen: set[tuple[int, str, str, str]] = set()
+
+    def place(index: int) -> tuple[int, int]:
+        problem = scene.problems[index]
+        return order.get(problem.host, -1), checks.index(problem.check)
+
+    for index in sorted(cause_of, key=place):
+        problem = scene.problems[index]
+        top = index
+        while top in cause_of:
+            top = cause_of[top]
+        entry = entry_of[top]
+        key = (id(entry), problem.code, problem.host, problem.what)
+        if key not in seen:
+            seen.add(key)
+            entry["consequences"].append({"code": problem.code, "host": problem.host, "what": problem.what})
+    for entry in merged.values():
+        entry["hosts"].sort(key=lambda name: order.get(name, -1))
+    return sorted(merged.values(), key=lambda entry: _rank(entry, checks, order))
+
+
+def _rank(entry: Mapping[str, t.Any], checks: Sequence[str], order: Mapping[str, int]) -> tuple[int, int, int]:
+    """Hosts that are away come first, then what explains most."""
+    first = order.get(entry["hosts"][0], -1)
+    away = 0 if entry["code"] == "unreachable" else 1
+    return (away, -len(entry["consequences"]), checks.index(entry["check"]) * 10000 + first)

@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify
+short_description: Judges what the hosts of an Airflow cluster reported, and tells what is wrong
+description:
+  - Compares what M(onprem.airflow.executor_check) found on every host, tells causes from consequences, prints a table
+    and all problems, and writes them to C(verify.json) and, for a browser, to C(verify.html).
+  - Fails when there are problems. Nothing is changed on any host.
+  - Runs on the control machine only, once for the whole play. It reads the results that
+    M(onprem.airflow.executor_check) registered as C(__airflow_check) on every host and, of its second look at log
+    servers, as C(__airflow_check_logs) on the masters.
+  - A host of the group C(airflow_cluster) that the play left out, with C(--limit), is told as not looked at.
+options:
+  dest:
+    description:
+      - Folder on the control machine for C(verify.json) and C(verify.html). Made when it is missing.
+      - Empty writes neither.
+    type: str
+    default: .
+  tolerance:
+    description: Seconds that a host's clock may differ from the database's.
+    type: float
+    default: 5
+  strict:
+    description: Fail as well when something was not looked at, as hosts that C(--limit) left out.
+    type: bool
+    default: false
+author: ["onprem.airflow authors (@onprem-airflow)"]
+attributes:
+  check_mode:
+    support: full
+    description: Can run in check mode and then does the same; what it writes is a report.
+  diff_mode:
+    support: N/A
+    description: Nothing is changed, so there is no difference to show.
+seealso:
+  - module: onprem.airflow.executor_check
+"""
+
+EXAMPLES = r"""
+- name: Tell what is wrong with the cluster
+  onprem.airflow.verify:
+    dest: reports
+  run_once: true
+"""
+
+RETURN = r"""
+problem_count:
+  description: Number of problems, without their consequences.
+  returned: always
+  type: int
+  sample: 1
+problems:
+  description: The problems as C(verify.json) has them.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: Stable short name of the kind of problem.
+      type: str
+      sample: broker_login_refused
+    check:
+      description: The check that found it.
+      type: str
+      sample: broker
+    hosts:
+      description: Hosts that have it.
+      type: list
+      elements: str
+      sample: [worker2]
+    subject:
+      description: The thing that is wrong, with its kind.
+      type: str
+      sample: broker:mq1:5672
+    what:
+      description: What is wrong.
+      type: str
+      sample: mq1:5672 refuses the login of airflow
+    fix:
+      description: What to do.
+      type: str
+      sample: run onprem.airflow.site
+    consequences:
+      description: What else is wrong because of it, each with C(code), C(host) and C(what).
+      type: list
+      elements: dict
+not_looked_at:
+  description: What was not looked at, each with C(why), C(host) and, when it is one check, C(check).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"host": "worker2", "why": "left out by --limit"}]
+document_paths:
+  description: The files that were written.
+  returned: always
+  type: list
+  elements: str
+  sample: [/home/me/verify.json, /home/me/verify.html]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dest": {"type": "str", "default": "."},
+            "tolerance": {"type": "float", "default": 5},
+            "strict": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    module.fail_json(msg="onprem.airflow.verify runs on the control machine, not on a host")
+
+
+if __name__ == "__main__":
+    main()
