@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Documentation fragments C(onprem.airflow.attributes) and C(onprem.airflow.attributes.no_diff)."""
+    """Documentation fragments C(onprem.airflow.attributes), C(.no_diff) and C(.read_only)."""
 
     DOCUMENTATION = r"""
 attributes:
@@ -28,4 +28,15 @@ attributes:
   diff_mode:
     description: Returns what it changed, or would change, when in diff mode.
     support: none
+"""
+
+    READ_ONLY = r"""
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: Returns what it changed, or would change, when in diff mode.
+    support: N/A
+    details: It changes nothing.
 """
