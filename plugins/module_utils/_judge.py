@@ -281,7 +281,7 @@ def queues(
 def unserved(
     default: str, listed: t.Sequence[Seen], waiting: t.Mapping[str, int], dags: t.Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Queues that something sends tasks to, with the reason: whether a worker serves them is known to the controller."""
+    """Queues that something sends tasks to, with the reason; whether a worker serves them the controller knows."""
     found = {queue: f"the DAG {dag} sends tasks to it" for queue, dag in dags.items()}
     found |= {queue: f"{count} tasks wait for it" for queue, count in waiting.items()}
     found |= {queue["name"]: f"{queue['messages']} messages wait in it" for queue in listed if queue["messages"]}

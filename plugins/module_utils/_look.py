@@ -214,7 +214,7 @@ def sockets_of(pid: int, port: int, proc: str = "/proc") -> list[tuple[str, int]
         except OSError:
             continue
         for row in rows:
-            # Fields of proc(5), /proc/net/tcp: local and remote address as hexadecimal, state (01 = established), inode.
+            # Fields of proc(5), /proc/net/tcp: local and remote address as hexadecimal, state (01: established), inode.
             if row[9] in inodes and row[3] == "01" and int(row[2].rsplit(":", 1)[1], 16) == port:
                 found.append(_socket_address(row[1]))
     return found
@@ -371,7 +371,7 @@ WAITING_QUEUES = "SELECT queue, count(*) FROM task_instance WHERE state IN ('sch
 
 
 def metadata(connection: t.Any, tables: t.Iterable[str], hostname: str) -> dict[str, t.Any]:
-    """What a master finds in the metadata database; a part that cannot be read is None, with the reason in C(errors)."""
+    """What a master finds in the metadata database; why a part cannot be read is in C(errors)."""
     errors: dict[str, str] = {}
 
     def rows(name: str, query: str, arguments: tuple[t.Any, ...] = ()) -> list[tuple[t.Any, ...]] | None:

@@ -40,8 +40,8 @@ options:
     default: quorum
   management_url:
     description:
-      - The address of RabbitMQ's management plugin, for instance V(http://mq1:15672), from which the types of queues and
-        the list of consumers come. The user of the broker needs the tag C(management).
+      - The address of RabbitMQ's management plugin, for instance V(http://mq1:15672), from which the types of queues
+        and the list of consumers come. The user of the broker needs the tag C(management).
       - Without it, these two are not looked at.
     type: str
     default: ""
