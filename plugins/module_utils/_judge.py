@@ -286,7 +286,7 @@ def unserved(
     found |= {queue: f"{count} tasks wait for it" for queue, count in waiting.items()}
     found |= {queue["name"]: f"{queue['messages']} messages wait in it" for queue in listed if queue["messages"]}
     found.setdefault(default, "it is the default queue")
-    return [{"name": name, "why": why} for name, why in sorted(found.items())]
+    return [{"queue": name, "why": why} for name, why in sorted(found.items())]
 
 
 # --- the worker -----------------------------------------------------------------------------------------------------
