@@ -447,11 +447,13 @@ def problems(
     ]
 
 
-def _change(name: str) -> str:
+def _change(name: str, setting: Found | None = None) -> str:
     """How a setting is changed for good, in the inventory."""
     section, key = split(name)
     if name in _VARIABLES:
         return f"set {_VARIABLES[name]} and run onprem.airflow.site"
+    if setting and setting.where.startswith("AIRFLOW__"):
+        return f"set airflow_environment: {{{setting.where.split()[0]}: ...}} and run onprem.airflow.site"
     return f"set airflow_config: {{{section}: {{{key}: ...}}}} and run onprem.airflow.site"
 
 
@@ -625,7 +627,7 @@ def _value_problems(host: str, known: Known, found: Effective) -> Iterator[Probl
                     f"{setting.where} is not what it says: Airflow replaces the $ or ~ in it by an environment "
                     "variable or a home directory",
                     f"Write $ as %24 if it is in a URL, else choose a value without $ and without ~ in front: "
-                    f"in the inventory, {_change(name)}.",
+                    f"in the inventory, {_change(name, setting)}.",
                     subject,
                 )
         if misread := _misread(name, known.options.get(name, Option()), setting):
@@ -634,7 +636,7 @@ def _value_problems(host: str, known: Known, found: Effective) -> Iterator[Probl
                 "value_misread",
                 host,
                 f"{setting.where}: {what}",
-                f"{instead} ([{section}] {key}): in the inventory, {_change(name)}.",
+                f"{instead}: [{section}] {key}. In the inventory, {_change(name, setting)}.",
                 subject,
             )
 
@@ -1033,11 +1035,13 @@ def file_modes(paths: Iterable[str]) -> list[tuple[str, int]]:
     return [(path, os.stat(path).st_mode) for path in paths if os.path.exists(path)]
 
 
-def commands_as(user: str, environment: Mapping[str, str], timeout: float = 10) -> Callable[[list[str]], str]:
+def commands_as(
+    user: str, group: str, environment: Mapping[str, str], timeout: float = 10
+) -> Callable[[list[str]], str]:
     """What effective() asks for: runs a command as the services' user, as Airflow would. For root alone."""
 
     def run(argv: list[str]) -> str:
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *argv]
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--", *argv]
         ran = subprocess.run(
             as_user, env=dict(environment), capture_output=True, check=True, timeout=timeout, stdin=subprocess.DEVNULL
         )

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import subprocess
 import time
 from collections.abc import Callable
@@ -324,6 +326,14 @@ def test_a_command_with_a_line_break_or_none() -> None:
     assert "it ended with 3" in failed.what and "hidden" not in failed.what
 
 
+def test_the_fix_names_the_variable_that_the_value_comes_from() -> None:
+    environment = only(problems(CFG, {**GOOD, "AIRFLOW__CORE__PARALLELISM": "x"}), "value_misread")
+    assert "airflow_environment: {AIRFLOW__CORE__PARALLELISM: ...}" in environment.fix
+    assert "airflow_config: {core: {parallelism: ...}}" in only(problems(CFG + "parallelism = x"), "value_misread").fix
+    fernet = only(problems(CFG, {**GOOD, "AIRFLOW__CORE__FERNET_KEY": "x"}), "value_misread")
+    assert "set airflow_fernet_key" in fernet.fix
+
+
 def test_a_fernet_key_that_is_none() -> None:
     assert "Fernet" in only(problems(CFG, {**GOOD, "AIRFLOW__CORE__FERNET_KEY": "secret"}), "value_misread").what
     two = ",".join([GOOD["AIRFLOW__CORE__FERNET_KEY"]] * 2)
@@ -593,6 +603,15 @@ def test_sources_of_a_host(tmp_path: Path) -> None:
     assert given.variable("B") == f"B in {files[1]}"
     (tmp_path / "a.env").chmod(0o604)
     assert [mode & 0o777 for _path, mode in settings.file_modes([files[0], files[2]])] == [0o604]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_command_runs_as_the_user_with_the_services_environment() -> None:
+    group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    run = settings.commands_as("nobody", group, {"PATH": os.environ["PATH"], "A": "value"})
+    assert run(["sh", "-c", "id -un; echo $A"]) == "nobody\nvalue\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        run(["false"])
 
 
 # --- a real release
