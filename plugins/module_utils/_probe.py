@@ -164,18 +164,16 @@ def in_parallel(functions: t.Sequence[t.Callable[[], T]], timeout: float) -> lis
         except Exception as error:
             outcome = Outcome(error=error)
         with done:
-            if index in waiting:
-                outcomes[index] = outcome
-                waiting.remove(index)
-                done.notify_all()
+            outcomes[index] = outcome
+            waiting.remove(index)
+            done.notify_all()
 
     deadline = Deadline(timeout)
     for index, function in enumerate(functions):
         threading.Thread(target=run, args=(index, function), daemon=True).start()
     with done:
         done.wait_for(lambda: not waiting, timeout=deadline.left())
-        # From here on a late one changes nothing.
-        waiting.clear()
+        # A copy, which one that comes late does not change.
         return list(outcomes)
 
 
@@ -640,8 +638,8 @@ def _round_trip(run: Run[BrokerFound], connection: t.Any) -> None:
     started = time.monotonic()
     found.stage = "publish"
     body = f"executor_check {started}"
-    left = run.deadline.left()
-    channel.basic_publish(Message(body, delivery_mode=1), "", name, mandatory=True, timeout=left, confirm_timeout=left)
+    # The time is for its confirmation as well.
+    channel.basic_publish(Message(body, delivery_mode=1), "", name, mandatory=True, timeout=run.deadline.left())
     found.stage = "get"
     message = channel.basic_get(name, no_ack=True)
     back = None if message is None else message.body
@@ -684,7 +682,6 @@ def broker(node: Node, queues: t.Iterable[str] = (), timeout: float = 5.0, round
     target = f"{node.host}:{node.port}"
     # Now, or loading the library is part of the budget, and of the login's time. Its lack is a failure, further on.
     with contextlib.suppress(ImportError):
-        import amqp
         import kombu.transport.pyamqp  # noqa: F401
     return probe(work, Run(BrokerFound(), "broker", target, timeout, [node.password]))
 
@@ -916,4 +913,9 @@ def postgres(
     # As for the broker.
     with contextlib.suppress(ImportError):
         import psycopg  # noqa: F401
-    return probe(work, Run(PostgresFound(), prefix, target, timeout, [password]))
+    found = probe(work, Run(PostgresFound(), prefix, target, timeout, [password]))
+    if found.code is not None and found.connection is not None:
+        # Ready in the very moment that the budget ended.
+        found.connection.close()
+        found.connection = None
+    return found
