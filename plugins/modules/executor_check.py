@@ -16,7 +16,7 @@ description:
   - Runs under the Python of the installed release, so with the very libraries of the services, on a host of Airflow.
     On one that has only PostgreSQL or RabbitMQ it looks at their services.
   - Reads only. The one thing it makes is a private queue on the broker that vanishes with the connection.
-  - The playbook P(onprem.airflow.verify) runs it on all hosts and compares them.
+  - The playbook C(onprem.airflow.verify) runs it on all hosts and compares them.
 extends_documentation_fragment: [onprem.airflow.attributes.read_only]
 options:
   name:

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a host, from what was seen on it."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.onprem.airflow.plugins.module_utils import _judge
+from ansible_collections.onprem.airflow.plugins.module_utils._problems import CODES, Problem
+
+UNIT = {
+    "name": "airflow-worker.service",
+    "load": "loaded",
+    "active": "active",
+    "sub": "running",
+    "result": "success",
+    "status": 0,
+    "enabled": "enabled",
+    "restarts": 0,
+    "pid": 7,
+    "release": "3.3.2-a",
+}
+
+
+def codes(problems: list[Problem]) -> list[str]:
+    for problem in problems:
+        assert problem.what and problem.fix and problem.subject and problem.host == "h1"
+    return [problem.code for problem in problems]
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({}, []),
+        ({"load": "not-found", "active": "inactive", "enabled": ""}, ["unit_missing"]),
+        ({"active": "inactive"}, ["unit_stopped"]),
+        ({"active": "deactivating"}, ["unit_stopped"]),
+        ({"active": "activating", "sub": "auto-restart"}, ["unit_failing"]),
+        ({"active": "failed"}, ["unit_failing"]),
+        ({"enabled": "disabled"}, ["unit_disabled"]),
+        ({"enabled": "enabled-runtime"}, []),
+        ({"active": "inactive", "enabled": "disabled"}, ["unit_stopped", "unit_disabled"]),
+    ],
+)
+def test_units(change: dict[str, t.Any], expected: list[str]) -> None:
+    assert codes(_judge.units("h1", [UNIT | change])) == expected
+
+
+def test_every_failure_of_a_connection_has_its_own_words() -> None:
+    for kind in _judge.SERVICES:
+        made = {code for code in CODES if code.startswith(f"{kind}_") and code != "api_version_differs"}
+        whats = set()
+        for code in made:
+            problem = _judge.connection(kind, "h1", code, "mq1:5672", "because", "broker:mq1:5672", "ann")
+            assert codes([problem]) == [code]
+            whats.add(problem.what)
+        if kind != "api":
+            assert len(whats) == len(made), kind
+    assert "mq1 of RabbitMQ" in _judge.connection("broker", "h1", "broker_unresolved", "mq1:5672", "", "x").what
+
+
+def test_a_release_that_is_not_the_current_one() -> None:
+    assert codes(_judge.release("h1", "3.3.2-a", [UNIT], "/opt/airflow")) == []
+    (problem,) = _judge.release("h1", "3.3.2-b", [UNIT], "/opt/airflow")
+    assert problem.code == "release_not_running" and "3.3.2-a" in problem.what and "3.3.2-b" in problem.what
+    assert codes(_judge.release("h1", "3.3.2-b", [UNIT | {"pid": 0, "release": ""}], "/opt/airflow")) == []
+    assert codes(_judge.release("h1", "", [UNIT], "/opt/airflow")) == ["release_missing"]
+
+
+def test_heartbeats_of_what_is_up() -> None:
+    up = dict.fromkeys(_judge.JOBS.values(), True)
+    fresh = {"SchedulerJob": 3.0, "DagProcessorJob": 29.0, "TriggererJob": 0.1}
+    assert codes(_judge.heartbeats("h1", fresh, up)) == []
+    (late,) = _judge.heartbeats("h1", fresh | {"SchedulerJob": 99.0}, up)
+    assert late.code == "health_failing" and "99 s" in late.what and late.subject == "unit:airflow-scheduler.service"
+    assert codes(_judge.heartbeats("h1", {}, up)) == ["health_failing"] * 3
+    assert codes(_judge.heartbeats("h1", {}, dict.fromkeys(up, False))) == [], "told by the unit"
+
+
+SEEN = {"answers": True, "active_queues": ["default"], "pid": 7, "sockets": [["192.0.2.4", 5000]]}
+CONSUMER = {"queue": "default", "host": "192.0.2.4", "port": 5000}
+OTHER = {"queue": "default", "host": "192.0.2.5", "port": 6000}
+
+
+@pytest.mark.parametrize(
+    "seen, consumers, expected",
+    [
+        (SEEN, [CONSUMER, OTHER], []),
+        (SEEN, None, []),
+        (SEEN | {"answers": False}, [CONSUMER], ["worker_silent"]),
+        (SEEN | {"pid": 8}, [CONSUMER], ["worker_silent"]),
+        # It says that it reads; the broker knows nobody (apache/airflow#63580).
+        (SEEN, [], ["worker_not_consuming"]),
+        # The broker knows this worker, on another queue only.
+        (SEEN, [OTHER, CONSUMER | {"queue": "gpu"}], ["worker_not_consuming"]),
+        # Behind address translation the broker knows everybody by other addresses.
+        (SEEN, [OTHER], []),
+        (SEEN | {"active_queues": []}, [OTHER], ["worker_not_consuming"]),
+        (SEEN | {"active_queues": []}, None, ["worker_not_consuming"]),
+        (SEEN | {"active_queues": ["default", "gpu"]}, [CONSUMER], ["worker_queue_unexpected"]),
+    ],
+)
+def test_a_worker(seen: dict[str, t.Any], consumers: list[t.Any] | None, expected: list[str]) -> None:
+    assert codes(_judge.worker("h1", ["default"], seen, consumers, 7)) == expected
+
+
+def test_queues() -> None:
+    def listed(**change: t.Any) -> list[dict[str, t.Any]]:
+        return [{"name": "default", "type": "quorum", "durable": True, **change}]
+
+    def judged(missing: list[str], seen: list[dict[str, t.Any]]) -> list[str]:
+        return codes(_judge.queues("h1", ["default"], "quorum", missing, seen))
+
+    assert judged([], listed()) == []
+    assert judged([], []) == [], "not known is no problem"
+    assert judged(["default"], []) == ["queue_missing"]
+    assert judged([], listed(type="classic")) == ["queue_wrong_type"]
+    assert judged([], listed(durable=False)) == ["queue_not_durable"]
+
+
+def test_queues_that_something_sends_to() -> None:
+    listed = [{"name": "full", "messages": 3}, {"name": "empty", "messages": 0}]
+    found = _judge.unserved("default", listed, {"gpu": 2}, {"gpu": "train", "slow": "report"})
+    assert {item["queue"]: item["why"] for item in found} == {
+        "default": "it is the default queue",
+        "full": "3 messages wait in it",
+        "gpu": "2 tasks wait for it",
+        "slow": "the DAG report sends tasks to it",
+    }
+
+
+@pytest.mark.parametrize(
+    "offset, uncertainty, expected", [(4.9, 0.0, 0), (-20.0, 0.1, 1), (20.0, 0.1, 1), (6.0, 2.0, 0)]
+)
+def test_a_clock(offset: float, uncertainty: float, expected: int) -> None:
+    assert len(_judge.clock("h1", offset, uncertainty, 5, "the database")) == expected
+
+
+def test_services_of_one_host_that_disagree() -> None:
+    same = {"a": {"core.executor": "X"}, "b": {"core.executor": "X"}, "c": {}}
+    assert codes(_judge.units_differ("h1", same)) == []
+    (problem,) = _judge.units_differ("h1", same | {"c": {"core.executor": "Y"}})
+    assert problem.code == "setting_differs" and "c has 'Y'" in problem.what
+
+
+def test_a_management_plugin_that_does_not_tell() -> None:
+    refused = _judge.management("h1", "http://mq1:15672", "ann", {"detail": "HTTP status 401", "status": 401})
+    absent = _judge.management("h1", "http://mq1:15672", "ann", {"detail": "refused"})
+    assert "set_user_tags ann management" in refused.fix
+    assert "rabbitmq_management" in absent.fix
+
+
+def test_the_rest() -> None:
+    assert codes(_judge.schema("h1", ["a: 1 -> 2"], [], "database:x")) == ["schema_behind"]
+    assert codes(_judge.schema("h1", [], ["a is at 3"], "database:x")) == ["schema_unknown"]
+    assert codes(_judge.api_version("h1", "http://m:8080", "3.3.2", "3.3.1")) == ["api_version_differs"]
+    assert codes(_judge.api_version("h1", "http://m:8080", "3.3.2", "")) == []
+    assert codes(_judge.outdated("h1", "airflow-worker.service", ["/etc/x"])) == ["unit_outdated"]
+    assert codes(_judge.outdated("h1", "airflow-worker.service", [])) == []
+    assert codes(_judge.no_dags("h1", "dags-folder", "/x")) == ["dags_missing"]
+    error = {"bundle": "dags-folder", "file": "a.py", "what": "SyntaxError: x"}
+    assert codes(_judge.import_errors("h1", [error])) == ["dag_import_error"]
+    assert codes([_judge.endpoint("h1", "airflow-scheduler.service", "http://x", "HTTP status 503")]) == [
+        "health_failing"
+    ]
