@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
-import pwd
 import socket
-import subprocess
 import time
 import typing as t
 from dataclasses import dataclass, field
@@ -122,7 +120,7 @@ class Host:
             if outcome.late:
                 self.skip(check, f"this part did not end within {limit:.0f} s")
             elif outcome.error is not None:
-                raise outcome.error
+                self.problems.append(_judge.broken_part(self.name, name, outcome.error))
 
     def up(self, unit: str) -> bool:
         """Whether a unit is active."""
@@ -157,8 +155,13 @@ class Host:
         for unit, shown in self.shown.items():
             if not unit.startswith("airflow-") or shown.get("LoadState") != "loaded":
                 continue
-            sources = self._sources(shown)
-            by_unit[unit] = _settings.effective(known, sources, self._run_command)
+            try:
+                sources = self._sources(shown)
+            except (OSError, UnicodeDecodeError) as exc:
+                self.problems.append(_judge.unreadable(self.name, unit, exc))
+                continue
+            as_user = _settings.commands_as("airflow", "airflow", sources.environment, options.timeout)
+            by_unit[unit] = _settings.effective(known, sources, as_user)
             kinds = [_settings.WORKER if unit.startswith("airflow-worker") else _settings.MASTER]
             paths = [
                 sources.config.path,
@@ -194,7 +197,7 @@ class Host:
             "log_name": _look.log_name(_settings.value_of(self.found, "core.hostname_callable")),
         }
         if _settings.WORKER in self.kinds:
-            port = int(_settings.value_of(self.found, "logging.worker_log_server_port", "8793"))
+            port = number(_settings.value_of(self.found, "logging.worker_log_server_port"), 8793)
             name = self.report["identity"]["log_name"]
             self.report["log_server"] = {"host": self.name, "name": name, "port": port}
 
@@ -208,22 +211,6 @@ class Host:
         sources = _settings.read_sources(config, files, "airflow", self.options.home)
         where = {name: sources.files.get(name, f"the unit {shown.get('Id', '')}") for name in environment}
         return _settings.Sources(sources.config, {**sources.environment, **environment}, where, sources.home)
-
-    def _run_command(self, command: list[str]) -> str:
-        """What a setting that is a command says, run as the services' user."""
-        user = pwd.getpwnam("airflow")
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=self.options.timeout,
-            check=True,
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=os.getgrouplist("airflow", user.pw_gid),
-            cwd="/",
-        )
-        return done.stdout
 
     def _dags(self) -> None:
         trees = {}
@@ -477,7 +464,7 @@ class Host:
 
     def _logs(self) -> None:
         secret = _settings.value_of(self.found, "api.secret_key")
-        grace = int(_settings.value_of(self.found, "webserver.log_request_clock_grace", "30"))
+        grace = number(_settings.value_of(self.found, "webserver.log_request_clock_grace"), 30)
         servers = self.options.log_servers
         timeout = self.options.timeout
         outcomes = _probe.in_parallel(
@@ -511,6 +498,11 @@ def installed_roles(systemd: str = "/etc/systemd/system") -> list[str]:
         if any(os.path.exists(os.path.join(systemd, unit)) for unit in _look.UNITS[role]):
             found.append(role)
     return found
+
+
+def number(text: str, default: int) -> int:
+    """A setting that is a number; one that is not is a problem of its own, told elsewhere."""
+    return int(text) if text.isdigit() else default
 
 
 def rounded(milliseconds: float | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import Problem
+from ansible_collections.onprem.airflow.plugins.module_utils._settings import masked
 
 SITE = "run `ansible-playbook onprem.airflow.site`"
 Seen = t.Mapping[str, t.Any]
@@ -127,6 +128,20 @@ def connection(kind: str, host: str, code: str, address: str, detail: str, subje
     }
     what, fix = texts.get(failure, texts["error"])
     return Problem(code, host, what, fix, subject)
+
+
+def broken_part(host: str, part: str, error: Exception) -> Problem:
+    """A part of the check itself failed; what it would have found is not known."""
+    what = f"the part {part!r} of the check failed by itself: {type(error).__name__}: {masked(str(error))[:200]}"
+    fix = "run it again; when it stays, report it with the versions of verify.json"
+    return Problem("check_failed", host, what, fix, f"host:{host}")
+
+
+def unreadable(host: str, unit: str, error: Exception) -> Problem:
+    """The settings of a service cannot be read."""
+    path = getattr(error, "filename", None) or "a file of its settings"
+    what = f"{unit} cannot have read {path}: {getattr(error, 'strerror', None) or type(error).__name__}"
+    return Problem("config_unreadable", host, what, f"{SITE} --limit {host}, which writes it anew", f"file:{path}")
 
 
 # --- services -------------------------------------------------------------------------------------------------------

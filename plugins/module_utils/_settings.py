@@ -823,18 +823,6 @@ def _without_secrets(data: t.Any) -> t.Any:
 
 
 @dataclass(frozen=True)
-class BrokerNode:
-    """One broker of a kombu URL, percent-decoded."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    vhost: str
-    tls: bool
-
-
-@dataclass(frozen=True)
 class BrokerTls:
     """How the broker is proved and this host to it. A path is empty when it is not set."""
 
@@ -872,35 +860,6 @@ def broker_tls(found: Effective) -> BrokerTls:
 
 def _true(found: Effective, name: str, default: bool) -> bool:
     return value_of(found, name, str(default)).lower().split("#")[0].strip() in ("t", "true", "1")
-
-
-def broker_nodes(url: str, tls: bool = False) -> list[BrokerNode]:
-    """The nodes of a broker URL, with the defaults of kombu; C(tls) is [celery] ssl_active.
-
-    Raises ValueError on what is no amqp address or has no readable port; its message holds no password.
-    """
-    nodes = []
-    for part in _urls(url):
-        scheme, _colon, rest = part.partition("://")
-        if scheme not in ("amqp", "amqps", "pyamqp"):
-            raise ValueError(f"{masked(part)} is no amqp address")
-        secure = tls or scheme == "amqps"
-        try:
-            pieces = urlsplit(f"http://{rest}")
-            port = pieces.port
-        except ValueError:
-            raise ValueError(f"{masked(part)} has no readable host and port") from None
-        nodes.append(
-            BrokerNode(
-                unquote(pieces.hostname or "") or "localhost",
-                port or (5671 if secure else 5672),
-                unquote(pieces.username or "") or "guest",
-                unquote(pieces.password or "") or "guest",
-                unquote(pieces.path.removeprefix("/")) or "/",
-                secure,
-            )
-        )
-    return nodes
 
 
 def results_backend(found: Effective) -> str:

@@ -507,24 +507,6 @@ def test_masked(url: str, hidden: str) -> None:
     assert settings.masked(url) == hidden
 
 
-def test_broker_nodes() -> None:
-    nodes = settings.broker_nodes("amqp://a%40b:p%2Fw@mq1/my%2Fhost; amqps://mq2//;pyamqp://u:p@[fd00::1]:5673")
-    assert nodes == [
-        settings.BrokerNode("mq1", 5672, "a@b", "p/w", "my/host", False),
-        settings.BrokerNode("mq2", 5671, "guest", "guest", "/", True),
-        settings.BrokerNode("fd00::1", 5673, "u", "p", "/", False),
-    ]
-    assert settings.broker_nodes("amqp://mq1", tls=True)[0].port == 5671
-    assert "p/w" not in repr(nodes)
-
-
-@pytest.mark.parametrize("url", ["redis://:hidden@h/0", "amqp://u:hidden@h:port/v", "amqp://u:hidden@[h/v"])
-def test_an_address_that_is_no_broker(url: str) -> None:
-    with pytest.raises(ValueError, match=r"no amqp address|no readable host") as caught:
-        settings.broker_nodes(url)
-    assert "hidden" not in str(caught.value)
-
-
 def test_broker_tls() -> None:
     names = "ssl_active ssl_cacert ssl_cert ssl_key ssl_mutual_tls".split()
     known = settings.Known({f"celery.{name}": settings.Option() for name in names})
