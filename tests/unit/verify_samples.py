@@ -32,6 +32,12 @@ UNITS = {
 }
 FILES = {f"{name}.py": f"{number:08x}" for number, name in enumerate(("daily", "reports", "etl/load", "etl/common"))}
 
+FIXES = {
+    "broker_login_refused": "run onprem.airflow.site --limit gpu1,mq1, which gives both the inventory's password",
+    "unit_disabled": "`systemctl enable airflow-triggerer` on the host",
+    "unit_stopped": "`systemctl start rabbitmq-server` on the host; `journalctl -u rabbitmq-server` tells why",
+}
+
 
 class Sample:
     """A cluster with its reports, all well. The methods make something ill, the way the module tells it."""
@@ -165,7 +171,7 @@ class Sample:
     def problem(self, code: str, host: str, subject: str = "", what: str = "") -> Sample:
         """One that the module itself tells."""
         given = {"code": code, "check": CODES[code], "host": host, "subject": subject}
-        given |= {"what": what or f"{subject or host} has {code}", "fix": f"mend {code}"}
+        given |= {"what": what or f"{subject or host} has {code}", "fix": FIXES.get(code, f"mend {code}")}
         self.results[host]["problems"].append(given)
         self.results[host]["ok"] = False
         return self
@@ -204,6 +210,8 @@ class Sample:
                 served = {entry["queue"] for entry in report["consumers"]}
                 for entry in report.get("queues") or []:
                     entry["consumers"] = sum(c["queue"] == entry["name"] for c in report["consumers"])
+                    if not entry["consumers"]:
+                        entry["messages"] = 3
                 report["unserved"] = [
                     {"queue": queue, "why": "3 messages wait"}
                     for queue in self.queues[worker]
@@ -240,6 +248,9 @@ class Sample:
         self.problem("unit_failing", gpu, "unit:airflow-worker.service", "airflow-worker.service restarted 14 times")
         self.problem("worker_silent", gpu, f"worker:{gpu}", "the worker does not answer")
         self.silence(gpu)
+        self.report(gpu)["skipped"].append({"check": "queues", "why": "no connection to the broker"})
+        for master in self.masters:
+            self.report(master)["log_servers"][-1] |= {"ms": None, "problem": "log_refused"}
         self.report(gpu)["fingerprints"]["celery.broker_url"] = "other"
         for master in self.masters:
             self.problem("log_refused", master, f"log:{gpu}", f"{gpu}:8793 refuses connections, so no log can be read")
