@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import typing as t
 from collections import Counter
@@ -46,6 +47,16 @@ class ApiError(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+def detail(status: int, body: bytes) -> str:
+    """What an answer that is an error says, in one line."""
+    try:
+        told = json.loads(body)["detail"]
+    except (ValueError, TypeError, KeyError):
+        told = body.decode("utf-8", "replace")
+    text = " ".join((told if isinstance(told, str) else json.dumps(told)).split())
+    return f"HTTP {status}: {text[:300]}"
 
 
 @dataclass
@@ -133,7 +144,12 @@ def moment(text: str) -> datetime:
 
 def look(call: Call, canary: Canary) -> None:
     """Ask what became of a canary's task, and for its result."""
-    task = call("GET", path_of(canary), None)
+    try:
+        task = call("GET", path_of(canary), None)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        task = {}  # the scheduler has not begun the run
     canary.task_state, canary.host = str(task.get("state") or ""), str(task.get("hostname") or "")
     if canary.state == "success":
         try:
@@ -207,6 +223,7 @@ class Smoke:
     failed: dict[Pair, Problem] = field(default_factory=dict)
     broken: dict[str, Problem] = field(default_factory=dict)  # queues through which nothing more is sent
     strangers: dict[str, Problem] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)  # queues whose DAG Airflow has not read yet
 
     @property
     def wanted(self) -> list[Pair]:
@@ -219,6 +236,11 @@ class Smoke:
         settled = set(self.proven) | set(self.failed)
         return [pair for pair in self.wanted if pair not in settled and pair[0] not in self.broken]
 
+    @property
+    def left_out(self) -> list[str]:
+        """Workers that are not looked at."""
+        return sorted(set(self.workers) - set(self.only))
+
     def consumers(self, queue: str) -> list[str]:
         """All workers that take from a queue, demanded or not."""
         return sorted(worker.name for worker in self.workers.values() if queue in worker.queues)
@@ -228,7 +250,7 @@ class Smoke:
     def next_round(self, now: float) -> dict[str, int]:
         """How many canaries to send through which queues now; noted as sent."""
         sent: dict[str, int] = {}
-        for queue in sorted({queue for queue, _worker in self.open}):
+        for queue in sorted({queue for queue, _worker in self.open} - self.unknown):
             lacking = sum(one == queue for one, _worker in self.open)
             under_way = sum(canary.queue == queue for canary in self.pending)
             number = self.rounds[queue]
@@ -257,10 +279,6 @@ class Smoke:
                 if wanted and wanted in (worker.name, *worker.names):
                     return worker.name
         return ""
-
-    def needs_log(self, canary: Canary) -> bool:
-        """Whether the log is to be read: once for each queue and worker, and of each that failed."""
-        return canary.state != "success" or (canary.queue, self.owner(canary)) not in self.proven
 
     def judge(self, canary: Canary) -> None:
         """Take in a canary that has ended."""
@@ -335,12 +353,27 @@ class Smoke:
             )
         return None
 
+    # --- in words
+
+    def would(self) -> str:
+        """What a dry run says."""
+        parts = [f"{queue} on {name}" for queue, name in self.wanted]
+        return f"Would send a canary through {', '.join(parts)}"
+
+    def progress(self, left: float) -> str:
+        """How far it is."""
+        lacking = [f"{queue} on {name}" for queue, name in self.open]
+        named = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        done = len(self.wanted) - len(lacking)
+        first = "waiting for Airflow to read the canary's DAGs" if self.unknown else f"waiting for {named}"
+        return f"Smoke: {done} of {len(self.wanted)} canaries are back; {first}, {max(left, 0):.0f} s left"
+
     # --- the end
 
     def finish(self, seconds: float) -> list[Problem]:
         """Everything that is not proved when the time is over."""
         problems = [*self.broken.values(), *self.failed.values(), *self.strangers.values()]
-        for queue in sorted({queue for queue, _name in self.open}):
+        for queue in sorted({queue for queue, _name in self.open} - self.unknown):
             names = [name for one, name in self.open if one == queue]
             waiting = [canary for canary in self.pending if canary.queue == queue]
             taken = [canary for canary in self.ended if canary.queue == queue and canary.host]
@@ -371,19 +404,27 @@ class Smoke:
                     )
                 )
                 continue
-            problems += [
-                Problem(
-                    "canary_untaken",
-                    name,
-                    f"took no canary of the queue {queue} within {seconds:.0f} s"
-                    + ("; others did" if taken else "; nobody did"),
-                    f"see that its worker runs: `systemctl status airflow-worker` on {name}, then the playbook "
-                    "onprem.airflow.verify. If all its slots are taken by long tasks, give it more time: "
-                    "airflow_smoke_timeout",
-                )
-                for name in names
-            ]
+            problems += [self._untaken(queue, name, seconds, len(waiting), len(taken)) for name in names]
         return problems
+
+    def _untaken(self, queue: str, name: str, seconds: float, waiting: int, taken: int) -> Problem:
+        """A worker that no canary came back from: what became of them tells why."""
+        what = f"took no canary of the queue {queue} within {seconds:.0f} s"
+        if waiting:
+            return Problem(
+                "canary_untaken",
+                name,
+                f"{what}; {waiting} of {waiting + taken} still wait{'s' * (waiting == 1)} for a slot",
+                f"see what its worker does: `journalctl -u airflow-worker` on {name}. If long tasks take all its slots, "
+                "give it more time with airflow_smoke_timeout; if it hangs, restart airflow-worker there",
+            )
+        return Problem(
+            "canary_untaken",
+            name,
+            f"{what}; other workers took all {taken}",
+            f"see that its worker runs: `systemctl status airflow-worker` on {name}; if it does, the playbook "
+            "onprem.airflow.verify tells why it takes nothing from this queue",
+        )
 
 
 def without_dags(missing: list[str], others: int, errors: list[str]) -> list[Problem]:
