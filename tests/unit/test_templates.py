@@ -579,7 +579,7 @@ def test_ports_follow_the_settings(plain: Rendered, changed: Rendered) -> None:
     assert plain.call("worker1", "service")["units"][0]["ready"] == {"port": 8793}
     assert changed.call("worker1", "service")["units"][0]["ready"] == {"port": 9793}
     urls = [one["ready"].get("url", "") for one in changed.call("master1", "service")["units"]]
-    assert urls[0] == "http://127.0.0.1:8888/api/v2/version"
+    assert urls[0] == "http://127.0.0.1:8888/execution/health"
 
 
 def test_own_settings_of_a_unit_win(changed: Rendered) -> None:
@@ -683,7 +683,7 @@ def test_accounts_of_the_broker(plain: Rendered, changed: Rendered) -> None:
         assert [user["name"] for user in found["users"]] == users
         raw = base64.b64decode(found["users"][0]["password_hash"])
         assert raw[4:] == hashlib.sha256(raw[:4] + SECRETS["airflow_broker_password"].encode()).digest()
-        assert found["users"][0]["tags"] == []
+        assert found["users"][0]["tags"] == ["management"]
         (vhost,) = found["vhosts"]
         assert (vhost["name"], vhost["metadata"]["default_queue_type"]) == ("airflow", kind)
         (permission,) = found["permissions"]
