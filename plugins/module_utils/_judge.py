@@ -298,8 +298,8 @@ def unserved(
 ) -> list[dict[str, str]]:
     """Queues that something sends tasks to, with the reason; whether a worker serves them the controller knows."""
     found = {queue: f"the DAG {dag} sends tasks to it" for queue, dag in dags.items()}
-    found |= {queue: f"{count} tasks wait for it" for queue, count in waiting.items()}
-    found |= {queue["name"]: f"{queue['messages']} messages wait in it" for queue in listed if queue["messages"]}
+    found |= {queue: f"tasks that wait for it: {count}" for queue, count in waiting.items()}
+    found |= {queue["name"]: f"messages that wait in it: {queue['messages']}" for queue in listed if queue["messages"]}
     found.setdefault(default, "it is the default queue")
     return [{"queue": name, "why": why} for name, why in sorted(found.items())]
 

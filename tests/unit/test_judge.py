@@ -126,8 +126,8 @@ def test_queues_that_something_sends_to() -> None:
     found = _judge.unserved("default", listed, {"gpu": 2}, {"gpu": "train", "slow": "report"})
     assert {item["queue"]: item["why"] for item in found} == {
         "default": "it is the default queue",
-        "full": "3 messages wait in it",
-        "gpu": "2 tasks wait for it",
+        "full": "messages that wait in it: 3",
+        "gpu": "tasks that wait for it: 2",
         "slow": "the DAG report sends tasks to it",
     }
 
