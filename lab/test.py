@@ -32,7 +32,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
 COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
 NOT_SHIPPED = (".ci", "lab", "molecule", "tests")
 JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
-SCENARIOS = ("default", "debian12", "single")
+SCENARIOS = ("default", "debian12", "single", "verify")
 STEPS = ("lint", "unit", "sanity", "build", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
 WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 # What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
