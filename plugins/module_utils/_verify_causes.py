@@ -416,7 +416,7 @@ _SILENCING = _codes(SILENCING)
 _OF_A_PLACE = _codes(("broker_*", "management_*", "database_*", "results_*", "api_*"))
 
 
-def assign(scene: Scene, rules: Sequence[Rule] = RULES) -> dict[int, int]:
+def assign(scene: Scene, rules: Sequence[Rule]) -> dict[int, int]:
     """{problem: its cause}, by index. Every problem has at most one; no problem causes itself."""
     cause_of: dict[int, int] = {}
 
@@ -456,7 +456,7 @@ def assign(scene: Scene, rules: Sequence[Rule] = RULES) -> dict[int, int]:
 def explain(cluster: Cluster, found: Sequence[Found]) -> list[dict[str, t.Any]]:
     """Problems that have no cause among the others, each with its consequences; the same on several hosts is one."""
     scene = Scene(cluster, found)
-    cause_of = assign(scene)
+    cause_of = assign(scene, RULES)
     order = {name: position for position, name in enumerate(cluster.hosts)}
     checks = list(dict.fromkeys(CODES.values()))
     merged: dict[tuple[str, ...], dict[str, t.Any]] = {}
@@ -495,7 +495,9 @@ def explain(cluster: Cluster, found: Sequence[Found]) -> list[dict[str, t.Any]]:
         key = (id(entry), problem.code, problem.host, problem.what)
         if key not in seen:
             seen.add(key)
-            entry["consequences"].append({"code": problem.code, "host": problem.host, "what": problem.what})
+            entry["consequences"].append(
+                {"code": problem.code, "host": problem.host, "subject": problem.subject, "what": problem.what}
+            )
     for entry in merged.values():
         entry["hosts"].sort(key=lambda name: order.get(name, -1))
     return sorted(merged.values(), key=lambda entry: _rank(entry, checks, order))

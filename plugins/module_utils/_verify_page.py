@@ -119,7 +119,8 @@ def _section(name: str, title: str, content: str, note: str = "") -> str:
 def _top(document: Document, title: str) -> str:
     hosts = document["hosts"]
     looked = sum(1 for host in hosts.values() if host["looked_at"])
-    waiting = sum(queue["messages"] or 0 for queue in document["queues"])
+    known = [queue["messages"] for queue in document["queues"] if queue["messages"] is not None]
+    waiting = f"{sum(known)} in {_count(len(known), 'queue')}" if known else "unknown"
     running = slots = 0
     versions: list[str] = []
     for host in hosts.values():
@@ -136,7 +137,7 @@ def _top(document: Document, title: str) -> str:
         ("hosts looked at", str(looked) if looked == len(hosts) else f"{looked} of {len(hosts)}"),
         ("masters, workers", f"{roles['airflow_master']}, {roles['airflow_worker']}"),
         ("tasks running", f"{running} of {slots} slots" if slots else "unknown"),
-        ("messages waiting", f"{waiting} in {_count(len(document['queues']), 'queue')}"),
+        ("messages waiting", waiting),
         ("Airflow", ", ".join(versions[:3]) or "unknown"),
     ]
     kind = "good" if document["ok"] and not document["limited"] else "fair" if document["ok"] else "bad"
@@ -145,7 +146,8 @@ def _top(document: Document, title: str) -> str:
     sub = f"Looked at {_when(document['time'])}, in {document['seconds']:g} s."
     if not document["ok"]:
         shows = sum(len(problem["consequences"]) for problem in document["problems"])
-        sub += f" They show in {_count(shows, 'other place')} as well." if shows else ""
+        subject = "It shows" if len(document["problems"]) == 1 else "They show"
+        sub += f" {subject} in {_count(shows, 'other place')} as well." if shows else ""
     if left:
         sub += f" {_count(left, 'host')} not looked at."
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
@@ -303,13 +305,9 @@ def _queues(document: Document, numbers: Numbers) -> str:
     for number, problem in enumerate(document["problems"], 1):
         about.setdefault(problem["subject"], []).append((number, PROBLEM))
         for entry in problem["consequences"]:
-            # Consequences name no subject; those of a queue are told by its name as a word.
-            if CODES.get(entry["code"]) == "queues":
-                for queue in document["queues"]:
-                    if re.search(rf"(?<![\w.-]){re.escape(queue['name'])}(?![\w.-])", entry["what"]):
-                        mine = about.setdefault(f"queue:{queue['name']}", [])
-                        if (number, CONSEQUENCE) not in mine:
-                            mine.append((number, CONSEQUENCE))
+            mine = about.setdefault(entry["subject"], [])
+            if all(number != known for known, _state in mine):
+                mine.append((number, CONSEQUENCE))
     rows = []
     for queue in document["queues"]:
         marks = "".join(
@@ -341,12 +339,12 @@ def _known(value: t.Any) -> str:
 
 
 def _latencies(document: Document) -> str:
-    kinds: dict[str, dict[str, float]] = {"broker round trip": {}, "database": {}, "API server": {}, "logs": {}}
+    kinds: dict[str, dict[str, float]] = {"broker": {}, "database": {}, "API server": {}, "logs": {}}
     clocks: dict[str, float] = {}
     for name, host in document["hosts"].items():
         report = host["report"]
         values = {
-            "broker round trip": [n.get("round_trip_ms") for n in (report.get("broker") or {}).get("nodes") or []],
+            "broker": [n.get("round_trip_ms") for n in (report.get("broker") or {}).get("nodes") or []],
             "database": [entry.get("ms") for entry in (report.get("databases") or {}).values() if entry],
             "API server": [entry.get("ms") for entry in report.get("api") or []],
         }

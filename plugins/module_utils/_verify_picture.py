@@ -421,25 +421,34 @@ def _across(
     near = [min(n.y for n in nodes) - 4 if side < 0 else max(n.y for n in nodes) + NODE + 4 for nodes in ends]
     states = [model.link(node, check) for node in callers]
     known = [OK if s == ABSENT else s for s in states]
+    ill = _ill(model, callers, check)
     # Where it fails for some only, the words tell whom.
-    state = OK if OK in known else worst(known)
+    some_work = len(ill) < len(model.names(WORKER)) if check == "logs" else OK in known
+    state = OK if some_work else worst(known)
     path = (
         f"M{left:.0f} {near[0]:.1f}V{y - side * 10:.1f}Q{left:.0f} {y:.1f} {left + 10:.0f} {y:.1f}"
         f"H{right - 10:.0f}Q{right:.0f} {y:.1f} {right:.0f} {y - side * 10:.1f}V{near[1]:.1f}"
     )
     names = model.names(MASTER if check == "logs" else WORKER)
     words = "logs" if check == "logs" else "execution API"
-    ill = sum(s in (PROBLEM, CONSEQUENCE) for s in states)
     text = " ".join(filter(None, [words, model.times(names, check)]))
-    if ill:
-        text += f", fails for {_several(model, callers, check)}"
+    text += f", fails for {_several(ill)}" if ill else ""
     labels.append(label(text, (left + right) / 2, y, worst(known)))
     return [wire(path, state, None)]
 
 
-def _several(model: Model, callers: Sequence[Node], check: str) -> str:
-    names = [name for node in callers for name in node.names if model.cell(name, check) in (PROBLEM, CONSEQUENCE)]
-    return names[0] if len(names) == 1 else f"{len(names)} hosts"
+def _ill(model: Model, callers: Sequence[Node], check: str) -> list[str]:
+    """Workers whose connection fails; for logs those whose log cannot be read."""
+    if check == "logs":
+        entries = [e for p in model.document["problems"] for e in ({**p, "host": ""}, *p["consequences"])]
+        return list(
+            dict.fromkeys(e["subject"].partition(":")[2] for e in entries if e["subject"].startswith("log:"))
+        )
+    return [name for node in callers for name in node.names if model.cell(name, check) in (PROBLEM, CONSEQUENCE)]
+
+
+def _several(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) <= 2 else f"{len(names)} workers"
 
 
 def _pill(model: Model, queue: Mapping[str, t.Any], x: float, y: float, width: float) -> str:
@@ -452,7 +461,7 @@ def _pill(model: Model, queue: Mapping[str, t.Any], x: float, y: float, width: f
     state = PROBLEM if mine else state
     waiting = queue["messages"]
     note = "unknown" if waiting is None else "empty" if not waiting else f"{waiting} waiting"
-    if not queue["workers"] and not queue["consumers"]:
+    if waiting is not None and not queue["workers"] and not queue["consumers"]:
         note += ", nobody takes"
     icon = f'<use href="#{ICONS[state]}" x="{x + 12:.0f}" y="{y + 9:.0f}" width="14" height="14"/>'
     return (
@@ -507,16 +516,19 @@ def narrow(document: Document, numbers: Marks) -> str:
         known = OK if state == ABSENT else state
         half = ((room + rail) / 2, node.middle)
         wires.append(wire(f"M{room:.0f} {node.middle:.1f}H{rail:.0f}", known, half))
-    labels.append(label(model.times(model.hosts, "metadata") or model.times(model.hosts, "results"), room - 40,
-                        database.y + NODE + 22))  # fmt: skip
+    labels.append(label(model.times(model.hosts, "metadata") or model.times(model.hosts, "results"), room - 30,
+                        database.y + NODE + 20))  # fmt: skip
     for nodes, start, end in (
         (model.masters, masters_end + 4, model.brokers[0].y - 4),
         (model.workers, broker_end, model.workers[0].y - 4 if model.workers else 0.0),
     ):
         if nodes:
-            state = worst(OK if s == ABSENT else s for s in (model.link(node, "broker") for node in nodes))
-            wires.append(wire(f"M200 {start:.1f}V{end:.1f}", state, (200, (start + end) / 2)))
+            states = [OK if s == ABSENT else s for s in (model.link(node, "broker") for node in nodes)]
+            state = OK if OK in states else worst(states)
+            wires.append(wire(f"M150 {start:.1f}V{end:.1f}", state, (150, (start + end) / 2)))
+            ill = _ill(model, nodes, "broker")
             text = model.times([name for node in nodes for name in node.names], "broker")
-            labels.append(label(text, 236, (start + end) / 2))
+            text = ", ".join(filter(None, [text, f"fails for {_several(ill)}" if ill else ""]))
+            labels.append(label(text, 166 + len(text) * 3.3, (start + end) / 2, worst(states)))
     drawn = [draw_node(node, x, room) for node in (*model.databases, *model.masters, *model.brokers, *model.workers)]
     return _svg(width, y + 12, [*wires, *parts, *drawn, *labels], model)

@@ -150,7 +150,8 @@ footer { margin-top: 36px; color: var(--dim); font-size: 13px; }
   28px; margin-top: 2px; }
   .facts { grid-template-columns: 1fr 1fr; } .facts div { padding: 8px 14px; border-left: 0; border-top: 1px solid
   var(--line); }
-  .facts div:nth-child(-n+2) { border-top: 0; } .facts dd { font-size: 15px; }
+  .facts div:nth-child(-n+2) { border-top: 0; } .facts div:last-child { grid-column: 1 / -1; } .facts dd {
+  font-size: 15px; }
   figure { padding: 12px; } figure.wide { display: none; } figure.narrow { display: block; }
   .problems > li { grid-template-columns: 26px minmax(0, 1fr); gap: 10px; padding: 16px 14px; }
   .no { width: 26px; height: 26px; }

@@ -101,6 +101,7 @@ class Sample:
         master, worker = "airflow_master" in host.groups, "airflow_worker" in host.groups
         if not master and not worker:
             return report
+        jitter = sum(map(ord, name)) % 17 / 10  # so that pictures have something to show
         broker, database = ("airflow1",) * 2 if "airflow1" in self.hosts else ("mq1", "db1")
         report |= {
             "release": "3.3.2-5f2a9c01",
@@ -131,16 +132,16 @@ class Sample:
             "broker": {
                 "nodes": [
                     {"address": f"{broker}:5672", "tls": False, "resolve_ms": 0.2, "tcp_ms": 0.3, "login_ms": 8.1,
-                     "round_trip_ms": 2.2, "problem": None}
+                     "round_trip_ms": 1.4 + jitter, "problem": None}
                 ],
                 "management": master,
             },
             "databases": {
-                **({"metadata": {"address": f"{database}:5432/airflow", "ms": 3.1, "problem": None}} if master else {}),
-                "results": {"address": f"{database}:5432/airflow_results", "ms": 2.7, "problem": None},
+                name: {"address": f"{database}:5432/airflow", "ms": 2.1 + jitter, "problem": None}
+                for name in (["metadata"] if master else []) + ["results"]
             },
-            "api": [{"url": "http://master1:8080/execution/", "ms": 4.0, "version": "3.3.2", "problem": None}],
-            "clock": {"database_offset": 0.012, "api_offset": 0.2, "uncertainty": 0.005},
+            "api": [{"url": "http://master1:8080/execution/", "ms": 3 + jitter, "version": "3.3.2", "problem": None}],
+            "clock": {"database_offset": 0.012 - jitter / 100, "api_offset": 0.2, "uncertainty": 0.005},
             "dags": {"bundles": {"dags-folder": {"digest": "same", "files": dict(FILES)}}, "import_errors": []},
         }
         if master:
