@@ -85,9 +85,11 @@ class ActionModule(ActionBase):
         while True:
             now = time.monotonic()
             last = now >= end
-            start = {} if last else smoke.next_round(now)
+            start = {} if last else smoke.next_round(now, end)
             if not (last or start or smoke.pending or smoke.unknown):
-                time.sleep(min(1.0, end - now))
+                if end - now < _canary.NEEDED:
+                    break  # nothing is under way, and nothing more will be sent
+                time.sleep(0.5)
                 continue
             step = {
                 "token": smoke.token,
@@ -123,7 +125,7 @@ class ActionModule(ActionBase):
                 break
             if smoke.open and sent:
                 display.display(smoke.progress(end - now))
-        problems = smoke.finish(arguments["timeout"])
+        problems = smoke.finish(time.monotonic() - began)
         if smoke.unknown:
             problems += _canary.without_dags(sorted(smoke.unknown), told["known"], told["errors"])
         return problems

@@ -22,6 +22,8 @@ ENDED = ("success", "failed")
 # Seconds between two rounds through a queue: the first look for a worker that was passed over, later ones for one that
 # is busy, which a canary more or less does not help.
 PAUSES = (0.0, 2.0, 4.0, 8.0, 15.0)
+# Seconds that a canary needs: later than that before the end none is sent, for those under way would look like waiting.
+NEEDED = 6.0
 
 Pair = tuple[str, str]  # queue, worker
 Call = t.Callable[[str, str, t.Any], t.Any]
@@ -168,7 +170,7 @@ def read_log(call: Call, canary: Canary, token: str) -> None:
         return
     told = [line for line in lines if line]
     wanted = next((line for line in told if f"canary {token} " in line), None)
-    trouble = [line for line in told if re.search(r"(?i)could not read|error|exception|failed", line)]
+    trouble = [line for line in told if re.search(r"(?i)could not read|error|exception|failed|not found", line)]
     canary.last_line = wanted or (trouble or told or [""])[-1]
     canary.log = "ok" if wanted else "without_token" if any("canary " in line for line in told) else "missing"
 
@@ -247,14 +249,16 @@ class Smoke:
 
     # --- sending
 
-    def next_round(self, now: float) -> dict[str, int]:
-        """How many canaries to send through which queues now; noted as sent."""
+    def next_round(self, now: float, end: float) -> dict[str, int]:
+        """How many canaries to send through which queues now, when the time is over at C(end); noted as sent."""
         sent: dict[str, int] = {}
         for queue in sorted({queue for queue, _worker in self.open} - self.unknown):
             lacking = sum(one == queue for one, _worker in self.open)
             under_way = sum(canary.queue == queue for canary in self.pending)
             number = self.rounds[queue]
             pause = PAUSES[min(number, len(PAUSES) - 1)]
+            if number and end - now < NEEDED:
+                continue
             if under_way >= lacking or now - self.last_round.get(queue, float("-inf")) < pause:
                 continue
             # The broker goes round its consumers, so one each would do if no slot were taken and nothing else came.
@@ -321,12 +325,13 @@ class Smoke:
                 f"{what} succeeded, but its result is {'missing' if canary.result is None else 'another'}",
                 "run the playbook onprem.airflow.site: the host has another version of the canary than the masters",
             )
-        if not name:
+        if told.get("worker") not in self.workers:
             return Problem(
                 "canary_stranger",
-                canary.host or str(told.get("worker")),
+                name or canary.host,
                 f"took {what} and calls itself {told.get('worker')}, which is no worker of the inventory",
-                "stop its worker, or name the host in the group airflow_worker and run the playbook onprem.airflow.site",
+                "run the playbook onprem.airflow.site, which gives each worker its name; stop the worker of a host "
+                "that is not in the inventory",
             )
         if canary.queue not in self.workers[name].queues:
             return Problem(
@@ -398,7 +403,7 @@ class Smoke:
                     Problem(
                         "canary_unsent",
                         f"queue {queue}",
-                        f"{len(unsent)} canaries of the queue {queue} were not sent to the broker within {seconds:.0f} s",
+                        f"{len(unsent)} canaries of the queue {queue} did not get to the broker in {seconds:.0f} s",
                         "see that airflow-scheduler runs on a master (`systemctl status airflow-scheduler`), and that "
                         "the pool default_pool and airflow_parallelism have room",
                     )
@@ -415,9 +420,12 @@ class Smoke:
                 "canary_untaken",
                 name,
                 f"{what}; {waiting} of {waiting + taken} still wait{'s' * (waiting == 1)} for a slot",
-                f"see what its worker does: `journalctl -u airflow-worker` on {name}. If long tasks take all its slots, "
-                "give it more time with airflow_smoke_timeout; if it hangs, restart airflow-worker there",
+                f"see what its worker does: `journalctl -u airflow-worker` on {name}. If long tasks take all its "
+                "slots, give it more time with airflow_smoke_timeout; if it hangs, restart airflow-worker there",
             )
+        if not taken:
+            fix = "see that airflow-api-server runs on the master, and give it more time with airflow_smoke_timeout"
+            return Problem("canary_unsent", name, f"{what}: none could be sent", fix)
         return Problem(
             "canary_untaken",
             name,
@@ -430,7 +438,7 @@ class Smoke:
 def without_dags(missing: list[str], others: int, errors: list[str]) -> list[Problem]:
     """Queues that Airflow knows no canary of."""
     if errors:
-        fix = "run the playbook onprem.airflow.site; `airflow dags list-import-errors` on a master shows the whole error"
+        fix = "run the playbook onprem.airflow.site; `airflow dags list-import-errors` on a master shows all of it"
         return [Problem("canary_import_error", "masters", f"Airflow cannot import the canary's DAGs: {errors[0]}", fix)]
     names = ", ".join(missing)
     if others:
@@ -456,7 +464,7 @@ def render(problems: list[Problem]) -> str:
         hosts.append(problem.host)
     text = []
     for hosts, problem in merged.values():
-        fix = problem.fix.replace(f"on {problem.host},", "there,") if len(hosts) > 1 else problem.fix
+        fix = problem.fix.replace(f"` on {problem.host}", "` there") if len(hosts) > 1 else problem.fix
         text.append(f"  {', '.join(hosts)}: {problem.what} [{problem.code}]\n      fix: {fix}")
     return "\n\n".join(text)
 

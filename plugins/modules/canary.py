@@ -9,13 +9,13 @@ DOCUMENTATION = r"""
 module: canary
 short_description: Send a task through every queue of every worker of Airflow, and read its result and log back
 description:
-  - Runs the DAGs that the role P(onprem.airflow.airflow#role) puts on masters and workers (C(airflow_canary)), in rounds,
-    until each worker has taken a canary from each of its queues, or the time is over.
-  - A worker counts as proved when its canary succeeded, said by the inventory's name which host it was on, gave its result
-    back, and left a log that the API server can fetch from it.
+  - Runs the DAGs that the role P(onprem.airflow.airflow#role) puts on masters and workers (C(airflow_canary)), in
+    rounds, until each worker has taken a canary from each of its queues, or the time is over.
+  - A worker counts as proved when its canary succeeded, said by the inventory's name which host it was on, gave its
+    result back, and left a log that the API server can fetch from it.
   - Tells all that is not proved in one list, and fails when there is something in it.
-  - Run it on a master. An action plugin of the same name runs on the control machine, decides on the rounds and shows how
-    far they are; the module itself talks to the API server of its host.
+  - Run it on a master. An action plugin of the same name runs on the control machine, decides on the rounds and shows
+    how far they are; the module itself talks to the API server of its host.
   - Changes no setting. The runs stay in Airflow's history; those that have not ended when the time is over are
     marked as failed.
 attributes:
@@ -170,7 +170,7 @@ def look(api: Api, canary: _canary.Canary, read: set[tuple[t.Any, ...]], token: 
     """Ask for the rest of what is to be known of a canary; a log once for each queue and host."""
     _canary.look(api, canary)
     pair = (canary.queue, canary.host)
-    if not canary.host and not canary.ended or canary.state == "success" and pair in read:
+    if (not canary.host and not canary.ended) or (canary.state == "success" and pair in read):
         return
     for attempt in range(3):
         began = time.monotonic()

@@ -50,6 +50,23 @@ def test_connections_come_in_steps_so_that_one_more_worker_restarts_nothing() ->
     assert cluster({"airflow_master": ["m1"], "airflow_worker": workers}, hostvars)["connections"] == 600
 
 
+def test_workers_are_told_with_their_queues_and_names_and_every_queue_has_a_canary() -> None:
+    hostvars: dict[str, dict[str, t.Any]] = {
+        "w1": {
+            "airflow_worker_queues": ["gpu", "default"],
+            "airflow_address": "w1.example.com",
+            "ansible_host": "192.0.2.1",
+        },
+        "w2": {"ansible_host": "w2"},
+    }
+    found = cluster({"airflow_worker": ["w1", "w2"]}, hostvars)
+    assert found["workers"] == {
+        "w1": {"queues": ["gpu", "default"], "names": ["w1", "w1.example.com", "192.0.2.1"]},
+        "w2": {"queues": ["default"], "names": ["w2"]},
+    }
+    assert found["canaries"] == {"onprem_airflow_canary_default": "default", "onprem_airflow_canary_gpu": "gpu"}
+
+
 def test_a_playbook_that_imports_site_has_the_derived_variables(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
     """Ansible reads variables beside the top playbook only, so ours cannot stand in group_vars beside site.yml."""
     (tmp_path / "mine.yml").write_text("- import_playbook: onprem.airflow.site\n")

@@ -10,6 +10,7 @@ in check mode.
 
 from __future__ import annotations
 
+import ast
 import base64
 import configparser
 import getpass
@@ -345,7 +346,10 @@ def test_the_settings_that_keep_tasks_alive(plain: Rendered) -> None:
     assert outlasts >= int(found["scheduler"]["task_instance_heartbeat_timeout"])
     assert workers["execution_api_retry_wait_max"] <= 10
     assert found["celery_broker_transport_options"]["confirm_publish"] == "True"
-    assert "dag_bundle_config_list" not in found["dag_processor"]
+    bundles = {
+        bundle["name"]: bundle["kwargs"] for bundle in json.loads(found["dag_processor"]["dag_bundle_config_list"])
+    }
+    assert bundles == {"dags-folder": {}, "onprem-airflow-canary": {"path": f"{plain.folder}/opt/airflow/canary"}}
 
 
 def test_celery_is_told_of_quorum_queues_or_of_none(plain: Rendered, changed: Rendered) -> None:
@@ -393,7 +397,32 @@ def test_own_settings_win_and_survive_every_character(plain: Rendered, changed: 
     assert "load_examples" not in found["core"] and "load_examples" in settings_of(plain)["core"]
     assert found["core"]["default_task_retries"] == "0"
     assert found["api"] == {"base_url": "http://master1:8888", "port": "8888"}
-    assert json.loads(found["dag_processor"]["dag_bundle_config_list"]) == [BUNDLE]
+    bundles = json.loads(found["dag_processor"]["dag_bundle_config_list"])
+    assert [bundles[0], bundles[1]["name"], len(bundles)] == [BUNDLE, "onprem-airflow-canary", 2]
+
+
+# --- The canary --------------------------------------------------------------------------------------------------
+
+CANARY = "/opt/airflow/canary/onprem_airflow_canary.py"
+
+
+def test_the_canary_knows_every_queue_and_is_the_same_everywhere(plain: Rendered) -> None:
+    assert len({plain.text(host, CANARY) for host in ("master1", "worker1", "worker2")}) == 1
+    tree = ast.parse(plain.text("worker1", CANARY))
+    values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
+    assert ast.literal_eval(values["CANARIES"]) == {"onprem_airflow_canary_default": "default"}
+    path = ast.literal_eval(values["NAME"].args[0])  # type: ignore[attr-defined]
+    assert plain.text("worker2", path.removeprefix(str(plain.folder))) == "worker2\n"
+    for name in (CANARY, "/opt/airflow/canary"):  # a task cannot rewrite it, nor leave bytecode beside it
+        entry = plain.files("worker1")[name]
+        assert (entry["owner"], entry["group"], int(entry["mode"], 8) & 0o022) == ("root", "airflow", 0)
+
+
+def test_without_the_canary_nothing_of_it_is_left(tmp_path: Path) -> None:
+    found = render(tmp_path, "13", airflow_canary=False)
+    for path in (CANARY, "/opt/airflow/canary", "/etc/airflow/inventory_hostname"):
+        assert found.files("worker1")[path]["state"] == "absent"
+    assert "dag_bundle_config_list" not in settings_of(found)["dag_processor"]
 
 
 # --- Secrets -----------------------------------------------------------------------------------------------------
