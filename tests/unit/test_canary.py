@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.onprem.airflow.plugins.module_utils import _canary
 from ansible_collections.onprem.airflow.plugins.module_utils._canary import ApiError, Canary, Smoke, Worker
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN = "0a1b2c"
 
 
@@ -210,6 +212,16 @@ def test_all_failures_are_in_one_list_and_those_alike_stand_together() -> None:
     assert "`systemctl status airflow-worker` there" in text
     assert "  c: the log of a canary of the queue gpu cannot be read" in text
     assert text.count("fix: ") == 2
+
+
+def test_the_sample_of_the_readme_is_what_it_says() -> None:
+    found = smoke(worker1=["default"], worker2=["default", "gpu"])
+    found.judge(back("default", "worker1", seconds=3.4))
+    found.judge(back("default", "worker2", seconds=3.5))
+    found.judge(back("gpu", "worker2", log="missing", last_line="Connection refused"))
+    problems = found.finish(20)
+    sample = f"{_canary.table(found)}\n\nSmoke found 1 problem:\n\n{_canary.render(problems)}\n"
+    assert sample in (CHECKOUT / "README.md").read_text(), sample
 
 
 @pytest.mark.parametrize(
