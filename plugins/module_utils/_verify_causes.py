@@ -263,7 +263,6 @@ def masters_signing_key(scene: Scene, problem: Problem) -> list[str]:
 
 RULES: tuple[Rule, ...] = (
     # A host that is away runs nothing: whoever asks it for something fails.
-    Rule(("unreachable",), ("*",), here, here),
     Rule(("unreachable",), ("broker_*", "database_*", "results_*", "api_*", "log_*", "worker_*"), here, about),
     # The broker's only host is away, and others cannot reach the broker either: the same as its service being down.
     Rule(

@@ -173,7 +173,7 @@ class Model:
         )
 
     def times(self, names: Iterable[str], check: str) -> str:
-        """The times of a connection of these hosts: 2 ms, or 2 to 4 ms."""
+        """The times of a connection of these hosts: 2 ms, or 2–4 ms."""
         values: list[float] = []
         for name in names:
             report = self.hosts[name]["report"]
@@ -192,7 +192,7 @@ class Model:
         if not values:
             return ""
         low, high = f"{min(values):.0f}", f"{max(values):.0f}"
-        return f"{high} ms" if low == high else f"{low} to {high} ms"
+        return f"{high} ms" if low == high else f"{low}–{high} ms"
 
     def names(self, role: str) -> list[str]:
         """All hosts of a role."""
@@ -378,7 +378,7 @@ def wide(document: Document, numbers: Marks) -> str:
                 half = ((middle_end + right_start) / 2, (end + target) / 2)
                 wires.append(wire(curve(middle_end, target, right_start, end), state, half))
         if text := model.times(model.names(WORKER), "results"):
-            labels.append(label(f"results {text}", (middle_end + rail) / 2 - 6, target))
+            labels.append(label(text, (middle_end + rail) / 2, target))
         # --- workers call masters' API over the top; masters fetch logs below
         if model.masters:
             wires += _across(model, "api", model.workers, top - 56, -1, labels)

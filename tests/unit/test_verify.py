@@ -469,6 +469,12 @@ CASES: list[tuple[str, str, str, list[tuple[str, str, str]], list[tuple[str, str
      [("dags_differ", "worker2", "bundle:dags-folder")]),
     ("broker_timeout", "master1", "broker:mq1:5672", [("management_failing", "master1", "broker:http://mq1:15672")],
      [("management_failing", "master2", "broker:http://mq1:15672")]),
+    ("broker_certificate", "worker1", "broker:mq1:5672",
+     [("unit_failing", "worker1", WORKER_UNIT), ("worker_silent", "worker1", "worker:worker1"),
+      ("log_refused", "master1", "log:worker1")],
+     [("worker_silent", "worker2", "worker:worker2"), ("log_refused", "master1", "log:worker2")]),
+    ("queue_wrong_type", "master1", "queue:gpu", [("log_refused", "master1", "log:gpu1")],
+     [("log_refused", "master1", "log:worker1")]),
     ("queue_missing", "master1", "queue:etl", [("queue_unserved", "master1", "queue:etl")],
      [("queue_unserved", "master1", "queue:gpu")]),
 ]  # fmt: skip
@@ -490,8 +496,11 @@ def test_a_rule(cause: str, host: str, subject: str, effects: list[Any], others:
 
 def scenes() -> dict[str, Sample]:
     """One for each case, and those that need more than a host."""
-    found = {f"{cause} {host} {subject}": host_problem(cause, host, subject, effects)
-             for cause, host, subject, effects, _others in CASES}  # fmt: skip
+    found = {
+        f"{cause} {host} {subject} {effect}": host_problem(cause, host, subject, [effect])
+        for cause, host, subject, effects, _others in CASES
+        for effect in effects
+    }
     found["broker"] = Sample(2).broker_down().problem("management_failing", "mq1", "broker:http://mq1:15672")
     found["broker away"] = Sample(2).broker_away("broker_timeout").unreachable("mq1")
     found["login"] = Sample(1).problem("broker_login_refused", "worker1", "broker:mq1:5672")
@@ -506,6 +515,12 @@ def scenes() -> dict[str, Sample]:
             sample.problem("unit_stopped", "db1", "unit:postgresql@17-main.service")
         else:
             sample.unreachable("db1")
+        sample = found[f"broker {away}"] = Sample(3).problem("broker_timeout", "master1", "broker:mq1:5672")
+        sample.problem("worker_silent", "worker1", "worker:worker1").problem("unit_failing", "worker2", WORKER_UNIT)
+        if away == "stopped":
+            sample.problem("unit_stopped", "mq1", "unit:rabbitmq-server.service")
+        else:
+            sample.unreachable("mq1")
     found["away"] = Sample(2).unreachable("worker1").problem("log_timeout", "master1", "log:worker1")
     found["silent"] = Sample(GPU).silence("gpu1").problem("worker_silent", "gpu1", "worker:gpu1")
     found["type"] = Sample(GPU).problem("queue_wrong_type", "master1", "queue:gpu")
