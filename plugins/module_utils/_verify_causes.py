@@ -11,13 +11,16 @@ that was found can be a cause: without it, what would follow from it stays a pro
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 import typing as t
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import CODES, Problem
 from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import (
+    LOOPBACK,
     MASTER,
     WORKER,
     Cluster,
@@ -93,10 +96,9 @@ class Scene:
     def target(self, problem: Problem) -> str | None:
         """The host of the inventory that a problem is about, where its subject names one."""
         kind, _colon, name = problem.subject.partition(":")
-        if kind in ("broker", "database", "api"):
-            return self.cluster.find(host_of(name))
-        if kind in ("log", "host"):
-            return self.cluster.find(host_of(name))
+        if kind in ("broker", "database", "api", "log", "host"):
+            host = self.cluster.find(name) or host_of(name)
+            return problem.host if LOOPBACK.match(host) else self.cluster.find(host)
         if kind == "worker":
             return self.cluster.find(name.rpartition("@")[2])
         return None
@@ -148,6 +150,25 @@ def setting(scene: Scene, problem: Problem) -> list[str]:
     """The key of the setting on this host, whatever its section: the section may be what is misspelt."""
     name = problem.subject.partition(":")[2]
     return [f"{problem.host}/{name.rpartition('.')[2]}"] if name else []
+
+
+def section(scene: Scene, problem: Problem) -> list[str]:
+    """The section of the setting on this host, with its key."""
+    base, dot, key = problem.subject.partition(":")[2].partition(".")
+    return [f"{problem.host}/{base}/{key}"] if dot else []
+
+
+def meant_section(scene: Scene, problem: Problem) -> list[str]:
+    """Settings that stand in a section of a misspelt name: those of a similar one whose keys are told."""
+    name = problem.subject.partition(":")[2]
+    if "." in name:
+        return []
+    keys = []
+    for other in scene.problems:
+        base, dot, key = other.subject.partition(":")[2].partition(".")
+        if other.host == problem.host and dot and difflib.get_close_matches(name.lower(), [base], 1, 0.75):
+            keys += [f"{problem.host}/{base}/{key}"] if re.search(rf"\b{re.escape(key)}\b", problem.what) else []
+    return keys
 
 
 def connection(scene: Scene, problem: Problem) -> list[str]:
@@ -282,7 +303,6 @@ RULES: tuple[Rule, ...] = (
     Rule(("unreachable",), ("unit_failing",), only_host("database", "postgresql"), airflow_unit),
     # The broker's service is down: nobody can log in, look at queues or take tasks, and workers give up and restart.
     Rule(DOWN, ("broker_*", "management_*"), unit(BROKER_UNIT), about),
-    Rule(DOWN, ("management_*",), unit(BROKER_UNIT), here),
     Rule(
         DOWN,
         ("broker_*", "management_*", "queue_*", "worker_silent", "worker_not_consuming"),
@@ -333,6 +353,7 @@ RULES: tuple[Rule, ...] = (
         setting,
         setting,
     ),
+    Rule(("section_unknown",), ("setting_differs", "setting_missing", "secret_differs"), meant_section, section),
     # On a worker localhost is the worker, not the master.
     Rule(("api_url_localhost",), ("api_*",), here, here),
     Rule(("api_url_localhost",), ("setting_differs",), setting, setting),

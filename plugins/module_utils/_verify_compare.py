@@ -31,6 +31,7 @@ SECRETS: dict[str, tuple[str, ...]] = {
 PACKAGES = re.compile(r"python$|apache-airflow($|-providers-|-core$|-task-sdk$)|celery$|kombu$")
 # Queues that Celery makes for itself.
 INTERNAL_QUEUE = re.compile(r"\.pidbox$|^celeryev\b|\.reply\.")
+LOOPBACK = re.compile(r"localhost($|\.)|127\.|::1$", re.IGNORECASE)
 # An HTTP server tells its time in whole seconds.
 API_UNCERTAINTY = 1.0
 
@@ -73,14 +74,17 @@ class Cluster:
         for name in self.hosts:
             self._by_address[name.lower()] = name
         for name, host in self.hosts.items():
-            for address in host.addresses:
-                self._by_address.setdefault(address.lower(), name)
+            self._know(name, host.addresses)
         for name in self.hosts:
             identity = self.report(name).get("identity") or {}
-            found = [identity.get("hostname"), identity.get("fqdn"), identity.get("log_name")]
-            for address in [*found, *(identity.get("addresses") or [])]:
-                if address:
-                    self._by_address.setdefault(str(address).lower(), name)
+            self._know(name, [identity.get("hostname"), identity.get("fqdn"), identity.get("log_name")])
+            self._know(name, identity.get("addresses") or [])
+
+    def _know(self, name: str, addresses: Iterable[t.Any]) -> None:
+        for address in filter(None, addresses):
+            # Every host is that to itself.
+            if not LOOPBACK.match(str(address)):
+                self._by_address.setdefault(plain_address(str(address)), name)
 
     def members(self, *roles: str) -> list[str]:
         """Hosts with one of these roles, in the inventory's order."""
@@ -100,11 +104,16 @@ class Cluster:
 
     def find(self, address: str) -> str | None:
         """The host of the inventory that a name or address means."""
-        return self._by_address.get(address.strip("[]").lower()) if address else None
+        return self._by_address.get(plain_address(address)) if address else None
 
     def serves(self, queue: str) -> list[str]:
         """Workers whose inventory says that they serve a queue."""
         return [name for name in self.members(WORKER) if queue in self.hosts[name].queues]
+
+
+def plain_address(address: str) -> str:
+    """An address in the one form in which it is compared."""
+    return address.strip("[]").lower().removeprefix("::ffff:")
 
 
 def host_of(address: str) -> str:
@@ -490,15 +499,19 @@ def _unknown(cluster: Cluster) -> dict[str, tuple[list[str], list[str]]]:
     """{address: (queues, masters that saw it)} of consumers that belong to no host of the inventory."""
     queues = own_queues(cluster)
     sockets = {
-        (str(entry[0]), int(entry[1]))
+        (plain_address(str(entry[0])), int(entry[1]))
         for name in cluster.members(WORKER)
         for entry in (cluster.report(name).get("worker") or {}).get("sockets") or []
     }
+    # What the broker sees as a loopback address is on its own host.
+    brokers = cluster.members("rabbitmq")
     unknown: dict[str, tuple[list[str], list[str]]] = {}
     for name in cluster.members(MASTER):
         for entry in cluster.report(name).get("consumers") or []:
-            address, queue = str(entry.get("host") or ""), str(entry["queue"])
-            if not address or queue not in queues or (address, int(entry.get("port") or 0)) in sockets:
+            address, queue = plain_address(str(entry.get("host") or "")), str(entry["queue"])
+            address = brokers[0] if LOOPBACK.match(address) and len(brokers) == 1 else address
+            socket = (plain_address(str(entry.get("host") or "")), int(entry.get("port") or 0))
+            if not address or queue not in queues or socket in sockets:
                 continue
             host = cluster.find(address)
             if host is None or WORKER not in cluster.hosts[host].groups:

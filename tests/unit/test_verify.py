@@ -258,6 +258,42 @@ def test_a_consumer_behind_another_address_is_known_by_its_socket() -> None:
     assert not sample.codes()
 
 
+def test_everything_on_one_host_may_use_loopback_addresses() -> None:
+    sample = Sample(single=True)
+    report = sample.report("airflow1")
+    report["identity"]["addresses"].append("127.0.0.1")
+    report["consumers"] = [{"queue": "default", "host": "127.0.0.1", "port": 7}]
+    assert not sample.codes()
+    sample.problem("unit_stopped", "airflow1", API_UNIT)
+    sample.problem("api_refused", "airflow1", "api:http://localhost:8080")
+    assert follows(only(sample)) == {("api_refused", "airflow1")}
+
+
+def test_addresses_are_known_in_every_form() -> None:
+    sample = Sample(2)
+    for entry in sample.report("master1")["consumers"]:
+        entry["host"] = f"::ffff:{entry['host']}"
+    assert not sample.codes()
+
+
+def test_a_loopback_address_of_one_host_is_not_another_one() -> None:
+    sample = Sample(2, masters=2)
+    for master in sample.masters:
+        sample.report(master)["identity"]["addresses"].append("127.0.0.1")
+    sample.problem("unit_stopped", "master1", API_UNIT)
+    sample.problem("api_refused", "master2", "api:http://127.0.0.1:8080")
+    assert [code for code, _hosts in sample.codes()] == ["unit_stopped", "api_refused"]
+
+
+def test_a_misspelt_section_explains_its_own_keys() -> None:
+    sample = Sample(3).problem("section_unknown", "worker1", "setting:celry", "[celry] with broker_url means nothing")
+    sample.setting("worker1", "celery.broker_url", "amqp://localhost").setting("worker1", "core.executor", "X")
+    found = {p["code"]: p for p in sample.document()["problems"]}
+    assert set(found) == {"section_unknown", "setting_differs"}
+    assert found["setting_differs"]["subject"] == "setting:core.executor"
+    assert follows(found["section_unknown"]) == {("setting_differs", "worker1")}
+
+
 def test_a_worker_that_was_left_out_is_no_stranger() -> None:
     sample = Sample(2).leave_out("worker2")
     document = sample.document()
@@ -521,6 +557,8 @@ def scenes() -> dict[str, Sample]:
             sample.problem("unit_stopped", "mq1", "unit:rabbitmq-server.service")
         else:
             sample.unreachable("mq1")
+    found["section"] = Sample(3).problem("section_unknown", "worker1", "setting:celry", "[celry] with broker_url")
+    found["section"].problem("setting_missing", "worker1", "setting:celery.broker_url")
     found["away"] = Sample(2).unreachable("worker1").problem("log_timeout", "master1", "log:worker1")
     found["silent"] = Sample(GPU).silence("gpu1").problem("worker_silent", "gpu1", "worker:gpu1")
     found["type"] = Sample(GPU).problem("queue_wrong_type", "master1", "queue:gpu")
