@@ -86,12 +86,22 @@ def path_of(canary: Canary, *, task: bool = True) -> str:
     return f"{run}/taskInstances/{TASK}" if task else run
 
 
+def everything(call: Call, path: str, key: str) -> list[dict[str, t.Any]]:
+    """All entries of a list that the server hands out in pieces."""
+    found: list[dict[str, t.Any]] = []
+    while True:
+        answer = call("GET", f"{path}{'&' if '?' in path else '?'}limit=100&offset={len(found)}", None)
+        found += answer[key]
+        if not answer[key] or len(found) >= int(answer["total_entries"] or 0):
+            return found
+
+
 def missing_dags(call: Call, queues: t.Iterable[str]) -> tuple[list[str], int, list[str]]:
     """The queues that have no DAG yet, how many have one, and Airflow's errors when it imports our file.
 
     A DAG that a person has paused is let go on: it is ours, and runs only when asked.
     """
-    found = call("GET", f"/api/v2/dags?limit=1000&dag_id_prefix_pattern={quote(PREFIX)}", None)["dags"]
+    found = everything(call, f"/api/v2/dags?order_by=dag_id&dag_id_prefix_pattern={quote(PREFIX)}", "dags")
     known = {entry["dag_id"]: entry for entry in found}
     missing = [queue for queue in queues if dag_id(queue) not in known]
     for queue in set(queues) - set(missing):
@@ -99,7 +109,7 @@ def missing_dags(call: Call, queues: t.Iterable[str]) -> tuple[list[str], int, l
             call("PATCH", f"/api/v2/dags/{quote(dag_id(queue))}?update_mask=is_paused", {"is_paused": False})
     errors: list[str] = []
     if missing:
-        listed = call("GET", "/api/v2/importErrors?limit=1000", None)["import_errors"]
+        listed = everything(call, "/api/v2/importErrors?order_by=id", "import_errors")
         errors = [
             str(entry.get("stack_trace") or "").strip().rsplit("\n", 1)[-1]
             for entry in listed
@@ -116,14 +126,9 @@ def start(call: Call, queue: str, run: str, token: str) -> Canary:
 
 
 def states(call: Call, token: str) -> dict[str, dict[str, t.Any]]:
-    """All runs of this smoke test by their ids, with one request per thousand."""
-    found: dict[str, dict[str, t.Any]] = {}
-    while True:
-        query = f"limit=100&offset={len(found)}&order_by=id&run_id_prefix_pattern={quote(run_id(token, ''))}"
-        answer = call("GET", f"/api/v2/dags/~/dagRuns?{query}", None)
-        found |= {entry["dag_run_id"]: entry for entry in answer["dag_runs"]}
-        if not answer["dag_runs"] or len(found) >= int(answer["total_entries"] or 0):
-            return found
+    """All runs of this smoke test by their ids."""
+    path = f"/api/v2/dags/~/dagRuns?order_by=id&run_id_prefix_pattern={quote(run_id(token, ''))}"
+    return {entry["dag_run_id"]: entry for entry in everything(call, path, "dag_runs")}
 
 
 def run_id(token: str, number: int | str) -> str:

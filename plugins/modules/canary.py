@@ -134,6 +134,12 @@ def work(api: Api, step: dict[str, t.Any]) -> dict[str, t.Any]:
     end = time.monotonic() + step["wait"]
     token = step["token"]
     missing, known, errors = _canary.missing_dags(api, step["queues"]) if step["queues"] else ([], 0, [])
+    # Nothing else to do: wait for the DAGs.
+    while missing and not (errors or step["start"] or step["pending"]) and time.monotonic() < end:
+        if len(missing) < len(step["queues"]):
+            break  # some can be used
+        time.sleep(1)
+        missing, known, errors = _canary.missing_dags(api, step["queues"])
     pending = [_canary.Canary(**canary) for canary in step["pending"]]
     number = step["number"]
     for queue, count in step["start"].items():
@@ -147,8 +153,6 @@ def work(api: Api, step: dict[str, t.Any]) -> dict[str, t.Any]:
         if all(canary.ended for canary in pending) or time.monotonic() > end:
             break
         time.sleep(0.5)
-    else:  # only DAGs are waited for
-        time.sleep(min(2, step["wait"]) if missing and not errors else 0)
     read = {tuple(pair) for pair in step["read"]}
     for canary in pending:
         if canary.ended or step["last"]:

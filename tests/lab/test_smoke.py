@@ -19,12 +19,16 @@ def smoke(lab: Lab, *arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout + ran.stderr
 
 
+def queues_of(lab: Lab) -> list[str]:
+    """A queue for each canary that has to come back."""
+    return [queue for name in lab.workers for queue in lab.variables[name].get("airflow_worker_queues", ["default"])]
+
+
 def test_a_canary_comes_back_from_every_worker(lab: Lab, api: Api) -> None:
-    queues = {name: lab.variables[name].get("airflow_worker_queues", ["default"]) for name in lab.workers}
-    count = sum(map(len, queues.values()))
+    queues = queues_of(lab)
     rc, output = smoke(lab)
     assert rc == 0, output
-    assert f"from every queue of every worker looked at: {count}, in" in output
+    assert f"from every queue of every worker looked at: {len(queues)}, in" in output
     names = re.search(r"^  queue +(.+)$", output, re.MULTILINE)
     times = re.search(r"^  default +(.+)$", output, re.MULTILINE)
     assert names and times, output
@@ -33,8 +37,8 @@ def test_a_canary_comes_back_from_every_worker(lab: Lab, api: Api) -> None:
 
     # The DAGs are there only for this: they have no schedule, and stand apart from the user's own.
     dags = api.call("GET", "/api/v2/dags?tags=onprem.airflow")["dags"]
-    assert {dag["dag_id"] for dag in dags} == {"onprem_airflow_canary_default"}
-    assert [(dag["is_paused"], dag["timetable_summary"]) for dag in dags] == [(False, None)]
+    assert {dag["dag_id"] for dag in dags} == {f"onprem_airflow_canary_{queue}" for queue in set(queues)}
+    assert {(dag["is_paused"], dag["timetable_summary"]) for dag in dags} == {(False, None)}
 
 
 def test_a_worker_that_takes_nothing_is_named(lab: Lab) -> None:
@@ -50,5 +54,7 @@ def test_a_worker_that_takes_nothing_is_named(lab: Lab) -> None:
     assert "Smoke found 1 problem:" in output
     assert re.search(rf"^  {stopped}: took no canary of the queue default within \d+ s; other workers", output, re.M)
     assert f"fix: see that its worker runs: `systemctl status airflow-worker` on {stopped}" in output
-    assert re.search(rf"^Smoke: 1 of 2 canaries are back; waiting for default on {stopped}, \d+ s left", output, re.M)
+    count = len(queues_of(lab))
+    waiting = rf"^Smoke: {count - 1} of {count} canaries are back; waiting for default on {stopped}, \d+ s left"
+    assert re.search(waiting, output, re.M)
     assert re.search(rf"^  queue +.*{other}.*{stopped}", output, re.M)

@@ -271,7 +271,8 @@ class Server:
 
 def test_a_paused_dag_is_let_go_on_and_a_missing_one_is_told() -> None:
     dags = [{"dag_id": "onprem_airflow_canary_default", "is_paused": True}]
-    server = Server(GET__api_v2_dags={"dags": dags}, PATCH={}, importErrors={"import_errors": []})
+    none = {"import_errors": [], "total_entries": 0}
+    server = Server(GET__api_v2_dags={"dags": dags, "total_entries": 1}, PATCH={}, importErrors=none)
     assert _canary.missing_dags(server, ["default", "gpu"]) == (["gpu"], 1, [])
     assert [body for method, _path, body in server.asked if method == "PATCH"] == [{"is_paused": False}]
 
@@ -281,8 +282,19 @@ def test_an_error_in_our_own_file_is_told() -> None:
         {"filename": "mine.py", "stack_trace": "other"},
         {"filename": "onprem_airflow_canary.py", "stack_trace": "Traceback\nImportError: no airflow.sdk\n"},
     ]
-    server = Server(GET__api_v2_dags={"dags": []}, importErrors={"import_errors": errors})
+    found = {"import_errors": errors, "total_entries": 2}
+    server = Server(GET__api_v2_dags={"dags": [], "total_entries": 0}, importErrors=found)
     assert _canary.missing_dags(server, ["default"]) == (["default"], 0, ["ImportError: no airflow.sdk"])
+
+
+def test_a_list_in_pieces_is_read_to_its_end() -> None:
+    runs = [{"dag_run_id": _canary.run_id(TOKEN, number), "state": "success"} for number in range(250)]
+
+    def server(_method: str, path: str, _body: Any) -> Any:
+        offset = int(re.search(r"offset=(\d+)", path)[1])  # type: ignore[index]
+        return {"dag_runs": runs[offset : offset + 100], "total_entries": len(runs)}
+
+    assert len(_canary.states(server, TOKEN)) == 250
 
 
 LOG = [{"event": "::group::"}, f"canary {TOKEN} of the queue default is on a", {"event": "Task finished"}]
