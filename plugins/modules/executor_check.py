@@ -56,7 +56,7 @@ options:
         type: str
         required: true
       name:
-        description: The name that Airflow records for the worker, RV(report.identity.log_name) of its own check.
+        description: The name that Airflow records for the worker, C(report.identity.log_name) of its own check.
         type: str
         required: true
       port:

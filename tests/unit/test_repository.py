@@ -29,7 +29,8 @@ def hits(text: str) -> list[str]:
 
 
 def test_no_file_names_an_index_or_a_place_of_one_machine() -> None:
-    found = {name: hits((CHECKOUT / name).read_text(encoding="utf-8")) for name in tracked()}
+    texts = [name for name in tracked() if not name.endswith(".png")]
+    found = {name: hits((CHECKOUT / name).read_text(encoding="utf-8")) for name in texts}
     assert len(found) > 100
     assert {name: lines for name, lines in found.items() if lines} == {}
 
