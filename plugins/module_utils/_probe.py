@@ -246,7 +246,7 @@ def code(prefix: str, kind: str) -> str:
 def masked(text: str, secrets: t.Iterable[str]) -> str:
     """The text on one line, without the secrets, and without the password of any URL."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        for form in {secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote(secret)}:
+        for form in (secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote(secret)):
             # A very short one may be part of any word: then only where it is quoted or assigned.
             if len(form) > 3:
                 text = text.replace(form, "***")
