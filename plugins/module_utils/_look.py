@@ -356,16 +356,18 @@ HEARTBEATS = (
 )
 IMPORT_ERRORS = "SELECT bundle_name, filename, stacktrace FROM import_error ORDER BY 1, 2 LIMIT 50"
 # Where tasks of the newest version of every DAG go; a mapped task has its queue among the arguments of all its copies.
+# Our own canaries send only when they are asked to: the DAG of a queue that is gone goes some time later.
 DAG_QUEUES = """
-SELECT queue #>> '{}', min(dag_id) FROM (
-  SELECT newest.dag_id, jsonb_path_query(newest.data, '$.dag.tasks[*].__var.queue') AS queue FROM (
-    SELECT DISTINCT ON (s.dag_id) s.dag_id, s.data FROM serialized_dag s JOIN dag d ON d.dag_id = s.dag_id
-     WHERE NOT d.is_stale AND NOT d.is_paused ORDER BY s.dag_id, s.created_at DESC) newest
+WITH newest AS (
+  SELECT DISTINCT ON (s.dag_id) s.dag_id, s.data FROM serialized_dag s JOIN dag d ON d.dag_id = s.dag_id
+   WHERE NOT d.is_stale AND NOT d.is_paused AND d.bundle_name IS DISTINCT FROM 'onprem-airflow-canary'
+   ORDER BY s.dag_id, s.created_at DESC
+), found AS (
+  SELECT dag_id, jsonb_path_query(data, '$.dag.tasks[*].__var.queue') AS queue FROM newest
   UNION ALL
-  SELECT newest.dag_id, jsonb_path_query(newest.data, '$.dag.tasks[*].__var.partial_kwargs.queue') FROM (
-    SELECT DISTINCT ON (s.dag_id) s.dag_id, s.data FROM serialized_dag s JOIN dag d ON d.dag_id = s.dag_id
-     WHERE NOT d.is_stale AND NOT d.is_paused ORDER BY s.dag_id, s.created_at DESC) newest
-) found WHERE jsonb_typeof(queue) = 'string' GROUP BY 1
+  SELECT dag_id, jsonb_path_query(data, '$.dag.tasks[*].__var.partial_kwargs.queue') FROM newest
+)
+SELECT queue #>> '{}', min(dag_id) FROM found WHERE jsonb_typeof(queue) = 'string' GROUP BY 1
 """
 WAITING_QUEUES = "SELECT queue, count(*) FROM task_instance WHERE state IN ('scheduled', 'queued') GROUP BY queue"
 
