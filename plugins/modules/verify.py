@@ -56,53 +56,12 @@ problem_count:
   returned: always
   type: int
   sample: 1
-problems:
-  description: The problems as C(verify.json) has them.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    code:
-      description: Stable short name of the kind of problem.
-      type: str
-      sample: broker_login_refused
-    check:
-      description: The check that found it.
-      type: str
-      sample: broker
-    hosts:
-      description: Hosts that have it.
-      type: list
-      elements: str
-      sample: [worker2]
-    subject:
-      description: The thing that is wrong, with its kind.
-      type: str
-      sample: broker:mq1:5672
-    what:
-      description: What is wrong.
-      type: str
-      sample: mq1:5672 refuses the login of airflow
-    fix:
-      description: What to do.
-      type: str
-      sample: run onprem.airflow.site
-    consequences:
-      description: What else is wrong because of it, each with C(code), C(host) and C(what).
-      type: list
-      elements: dict
-not_looked_at:
-  description: What was not looked at, each with C(why), C(host) and, when it is one check, C(check).
-  returned: always
-  type: list
-  elements: dict
-  sample: [{"host": "worker2", "why": "left out by --limit"}]
 document_paths:
   description: The files that were written.
   returned: always
   type: list
   elements: str
-  sample: [/home/me/verify.json, /home/me/verify.html]
+  sample: [/srv/reports/verify.json, /srv/reports/verify.html]
 """
 
 from ansible.module_utils.basic import AnsibleModule

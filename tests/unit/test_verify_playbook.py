@@ -77,9 +77,9 @@ def test_problems_fail_the_task_and_are_told_and_written(verify: Callable[..., A
     assert re.search(r"^  mq1: rabbitmq-server is stopped \[unit_stopped\]$", ran.output, re.MULTILINE)
     (result,) = ran.tasks["Verify"].values()
     assert result["failed"] and result["msg"] == "Verify found 1 problem, listed above."
-    assert [problem["code"] for problem in result["problems"]] == ["unit_stopped"]
+    assert result["problem_count"] == 1
     document = json.loads((tmp_path / "out" / "verify.json").read_text())
-    assert document["problems"] == result["problems"]
+    assert [problem["code"] for problem in document["problems"]] == ["unit_stopped"]
     assert "log_refused" in {entry["code"] for entry in document["problems"][0]["consequences"]}
     assert stat.S_IMODE((tmp_path / "out" / "verify.json").stat().st_mode) & 0o133 == 0
 
