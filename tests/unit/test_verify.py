@@ -600,7 +600,7 @@ def test_every_rule_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         for pattern in (*rule.causes, *rule.effects):
             assert _verify_causes._codes([pattern]), f"{pattern} names no code"
         monkeypatch.setattr(_verify_causes, "RULES", tuple(other for other in rules if other is not rule))
-        if [_verify_causes.explain(*given) for given in found] == expected:
+        if all(_verify_causes.explain(*given) == before for given, before in zip(found, expected, strict=True)):
             useless.append((rule.causes, rule.effects, rule.by.__name__, rule.of.__name__))
     assert not useless
 
