@@ -48,7 +48,7 @@ unit:  ## Run the unit tests
 sanity:  ## Run ansible-test sanity
 importer:  ## Build the artifact and let galaxy-importer judge it
 
-molecule: $(STAMP)  ## Run one scenario on fresh hosts: make molecule SCENARIO=default|debian12|single|verify
+molecule: $(STAMP)  ## Run one scenario on fresh hosts: make molecule SCENARIO=default|single|verify
 	@lab/setup.sh lab
 	@lab/setup.sh browser
 	@lab/setup.sh other
