@@ -241,7 +241,8 @@ def _number(count: int, noun: str) -> str:
 
 def _files(report: Mapping[str, t.Any]) -> str:
     bundles = (report.get("dags") or {}).get("bundles") or {}
-    return _number(sum(len((tree or {}).get("files") or {}) for tree in bundles.values()), "file")
+    # Of a large tree the files are counted and not named.
+    return _number(sum(tree.get("count") or len(tree.get("files") or {}) for tree in bundles.values() if tree), "file")
 
 
 def _queues(cluster: Cluster) -> list[dict[str, t.Any]]:
