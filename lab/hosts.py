@@ -327,8 +327,14 @@ def make_secrets() -> None:
 def destroy(only: list[str]) -> None:
     hosts = {host: address for host, address in inventory_hosts().items() if not only or host in only}
     there = [host for host, found in zip(hosts, each(hosts, state)) if found[0]]
-    if there:
-        podman("rm", "--force", "--time", "0", "--volumes", *(container(host) for host in there))
+    # A container whose processes are slow to end makes podman give up now and then; what it has removed is gone.
+    for attempt in range(3 if there else 0):
+        done = podman(
+            "rm", "--force", "--ignore", "--time", "0", "--volumes", *map(container, there), check=attempt == 2
+        )
+        if done.returncode == 0:
+            break
+        time.sleep(2)
     for address in hosts.values():
         forget(address)
     if not only:

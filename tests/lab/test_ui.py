@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import collections.abc
+import contextlib
 import http.client
 import json
 import pathlib
@@ -95,7 +96,8 @@ def browser(lab: t.Any, tmp_path: pathlib.Path) -> collections.abc.Iterator[Brow
             assert port, log.read_text()
             opened = Browser(port, tmp_path / "profile")
             yield opened
-            opened.call("DELETE", "")
+            with contextlib.suppress(OSError, LookupError, http.client.HTTPException):
+                opened.call("DELETE", "")  # else the browser ends with its driver
         finally:
             driver.terminate()
 
