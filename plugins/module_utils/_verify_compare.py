@@ -355,8 +355,9 @@ def _differences(reference: Mapping[str, t.Any] | None, tree: Mapping[str, t.Any
     if reference is None:
         return "files where the others have none"
     wanted, present = reference.get("files") or {}, tree.get("files") or {}
-    if not wanted or not present:
-        return "other files (too many to name)" if not wanted and not present else "other files"
+    unnamed = [files for files, each in ((wanted, reference), (present, tree)) if not files and each.get("count") != 0]
+    if unnamed:
+        return "other files (too many to name)" if len(unnamed) == 2 else "other files"
     kinds = {
         "missing": sorted(set(wanted) - set(present)),
         "extra": sorted(set(present) - set(wanted)),
@@ -456,6 +457,8 @@ def served_queues(cluster: Cluster) -> set[str]:
 def unserved_queues(cluster: Cluster) -> list[Found]:
     """Queues that are needed, as the masters say, and that no worker takes tasks from."""
     served = served_queues(cluster)
+    if not served and not any("queues" in cluster.report(name) for name in cluster.members(MASTER, WORKER)):
+        return []  # nobody could use the broker, so nobody knows who takes tasks
     why: dict[str, list[str]] = {}
     masters: dict[str, list[str]] = {}
     for name in cluster.members(MASTER):

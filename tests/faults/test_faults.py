@@ -39,7 +39,7 @@ LOG = ROOT / ".lab" / "ansible.log"
 # What verify may take on this cluster, six hosts on one machine with two cores, and its module on a healthy host.
 SECONDS = 20.0
 CPU_SECONDS = 2.0
-WAIT = 90.0
+WAIT = 60.0
 
 
 # --- Ways to the cluster
@@ -130,6 +130,7 @@ class Cluster:
         self.broker = Broker(self.lab)
         self.folder = folder
         self.runs = 0
+        self.seen: t.Any = None  # by the last look at a condition
         self.took: list[tuple[str, str, float, Run]] = []
 
     def verify(self, variables: t.Mapping[str, t.Mapping[str, str]] | None = None) -> Run:
@@ -168,21 +169,25 @@ class Cluster:
         """Until a method of this says yes."""
         end = time.monotonic() + WAIT
         while condition and not getattr(self, condition)(*arguments):
-            assert time.monotonic() < end, f"{condition} {arguments} within {WAIT} s"
+            assert time.monotonic() < end, f"{condition} {arguments} within {WAIT} s: {self.seen!r}"
             time.sleep(0.3)
 
     def consuming(self) -> bool:
         """Whether both workers take tasks."""
-        with contextlib.suppress(OSError):  # the broker is just starting
-            return {self.lab.address(worker) for worker in self.lab.workers} <= self.broker.consumers()
-        return False
+        try:
+            self.seen = self.broker.consumers()
+        except OSError as exc:  # the broker is just starting, or its virtual host is new
+            self.seen = exc
+            return False
+        return {self.lab.address(worker) for worker in self.lab.workers} <= self.seen
 
     def waiting(self, queue: str) -> bool:
         return self.broker.waiting(queue)
 
     def import_errors(self, count: str) -> bool:
         """Whether the DAG processors found so many."""
-        return bool(self.lab.sql("SELECT count(*) FROM import_error") == [[count]])
+        self.seen = self.lab.sql("SELECT count(*) FROM import_error")
+        return bool(self.seen == [[count]])
 
     def do(self, steps: t.Iterable[tuple[str, ...]]) -> None:
         for method, *arguments in steps:

@@ -178,6 +178,14 @@ def test_a_bundle_that_a_worker_lacks_is_told() -> None:
     assert "none of its files" in only(sample)["what"]
 
 
+def test_a_worker_whose_only_file_is_gone_lacks_it() -> None:
+    sample = Sample(2)
+    for name in ("master1", "worker2"):
+        sample.report(name)["dags"]["bundles"]["dags-folder"] = {"digest": "a", "count": 1, "files": {"a.py": "1"}}
+    sample.report("worker1")["dags"]["bundles"]["dags-folder"] = {"digest": "b", "count": 0, "files": {}}
+    assert "missing a.py" in only(sample)["what"]
+
+
 def test_a_clock_that_is_off() -> None:
     sample = Sample(2)
     sample.report("worker1")["clock"]["database_offset"] = -7.5
@@ -223,6 +231,17 @@ def test_a_queue_that_nobody_serves() -> None:
     problem = only(sample)
     assert (problem["code"], problem["subject"]) == ("queue_unserved", "queue:gpu")
     assert problem["hosts"] == ["master1", "master2"] and "3 messages wait for master2" in problem["what"]
+
+
+def test_queues_are_not_judged_when_nobody_could_use_the_broker() -> None:
+    sample = Sample(2)
+    for name in (*sample.masters, *sample.workers):
+        sample.problem("broker_permission_missing", name, "broker:mq1:5672")
+        for key in ("queues", "consumers", "worker"):
+            sample.report(name).pop(key, None)
+    sample.report("master1")["unserved"] = [{"queue": "default", "why": "it is the default queue"}]
+    problem = only(sample)
+    assert problem["code"] == "broker_permission_missing" and problem["consequences"] == []
 
 
 def test_a_queue_that_a_worker_serves_is_served_whatever_a_master_saw() -> None:
