@@ -438,7 +438,8 @@ BROKER = (
         "queue:default",
         r"the queue default is a classic queue, and airflow_queue_type is quorum",
         r"rabbitmqctl delete_queue -p \S+ default",
-        may_show=WORKER_GONE,
+        # Workers end over it, sooner or later: then nobody serves the queue.
+        may_show=(*WORKER_GONE, "queue_unserved"),
         broker_breaks=(("delete", "default"), ("declare", "default", "classic")),
         broker_mends=(("delete", "default"),),
         mends=dict.fromkeys(WORKERS, RESTART_WORKER),

@@ -205,19 +205,20 @@ class Cluster:
     def broken(self, fault: Fault) -> collections.abc.Iterator[None]:
         """The cluster with the fault; afterwards without it. A test that failed leaves nothing behind for the next."""
         try:
-            on_all(fault.breaks)
-            if fault.firewall:
-                firewall("-I", *fault.firewall)
-            self.do(fault.broker_breaks)
-            self.wait(*fault.until)
-            yield
+            try:
+                on_all(fault.breaks)
+                if fault.firewall:
+                    firewall("-I", *fault.firewall)
+                self.do(fault.broker_breaks)
+                self.wait(*fault.until)
+                yield
+            finally:
+                self.mend(fault)
         except BaseException:
-            self.mend(fault)
             end = time.monotonic() + WAIT
             while self.verify().rc != 0 and time.monotonic() < end:
                 pass
             raise
-        self.mend(fault)
 
 
 @pytest.fixture(scope="module")
