@@ -76,7 +76,7 @@ class Host:
 
     def check(self) -> tuple[list[dict[str, str]], dict[str, t.Any]]:
         """Look at everything that the options ask for; the problems and the report as plain data."""
-        began, cpu = time.monotonic(), time.process_time()
+        began = time.monotonic()
         self._timed("services", self._services)
         ready = bool(self.kinds and self.has_libraries)
         if self.kinds and not self.has_libraries:
@@ -94,7 +94,8 @@ class Host:
         if ready and "logs" in self.options.checks:
             self._timed("logs", self._logs)
         self.report["wall_seconds"] = round(time.monotonic() - began, 2)
-        self.report["cpu_seconds"] = round(time.process_time() - cpu, 2)
+        # Of the whole process: starting Python and importing the libraries is part of the price.
+        self.report["cpu_seconds"] = round(time.process_time(), 2)
         if "host" not in self.options.checks:
             # A second look: what it needed from the first parts was told by the first one.
             self.problems = [problem for problem in self.problems if problem.check == "logs"]
