@@ -163,15 +163,15 @@ class Host:
                 continue
             as_user = _settings.commands_as("airflow", "airflow", sources.environment, options.timeout)
             by_unit[unit] = _settings.effective(known, sources, as_user)
-            kinds = [_settings.WORKER if unit.startswith("airflow-worker") else _settings.MASTER]
             paths = [
                 sources.config.path,
                 *(line.split(" (")[0] for line in shown.get("EnvironmentFiles", "").splitlines()),
             ]
             modes = _settings.file_modes(paths)
-            if len(self.kinds) > 1:
-                kinds = list(self.kinds)  # an API server is on this very host, whatever the worker's file says
-            self.problems += _settings.problems(self.name, known, sources, by_unit[unit], kinds, modes)
+            found = _settings.problems(self.name, known, sources, by_unit[unit], [kind_of(unit)], modes)
+            # Where an API server is on this very host, a worker may well call it so.
+            here = _settings.MASTER in self.kinds
+            self.problems += [problem for problem in found if not (here and problem.code == "api_url_localhost")]
             self.problems += _judge.outdated(self.name, unit, _look.changed_since_start(shown, [sources.config.path]))
         if not by_unit:
             self.skip("config", "no service of Airflow is installed")
@@ -182,13 +182,12 @@ class Host:
         )
         self.found = by_unit[order[0]]
         self.problems += _judge.units_differ(
-            self.name, {unit: _settings.shown(found, _settings.BOTH) for unit, found in by_unit.items()}
+            self.name, {unit: _settings.shown(settings, [kind_of(unit)]) for unit, settings in by_unit.items()}
         )
         settings: dict[str, str] = {}
         prints: dict[str, str] = {}
         for unit in reversed(order):
-            kind = _settings.WORKER if unit.startswith("airflow-worker") else _settings.MASTER
-            settings |= _settings.shown(by_unit[unit], [kind])
+            settings |= _settings.shown(by_unit[unit], [kind_of(unit)])
             prints |= _settings.fingerprints(by_unit[unit], options.nonce)
         self.report["settings"] = settings
         self.report["fingerprints"] = prints
@@ -488,6 +487,11 @@ class Host:
                 self.problems.append(
                     _judge.connection("log", self.name, seen["problem"], address, seen["detail"], subject)
                 )
+
+
+def kind_of(unit: str) -> str:
+    """What a service of Airflow belongs to."""
+    return _settings.WORKER if unit.startswith("airflow-worker") else _settings.MASTER
 
 
 def installed_roles(systemd: str = "/etc/systemd/system") -> list[str]:

@@ -36,6 +36,7 @@ def overlay(lab: t.Any, tmp_path: pathlib.Path) -> collections.abc.Iterator[path
         "ansible_host": NEW_ADDRESS,
         "__lab_folder": str(ROOT / ".lab"),
         "airflow_dags_source": str(ROOT / "lab" / "dags"),
+        "airflow_verify_dest": str(ROOT / "build"),
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"airflow_worker": {"hosts": {NEW: variables}}}))
     environment = {"LAB_INVENTORY": ",".join([*SOURCES, str(tmp_path)])}

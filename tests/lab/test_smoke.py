@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
+import time
 
 import pytest
 from conftest import PLAIN, ROOT, Api, Lab
@@ -22,6 +24,18 @@ def smoke(lab: Lab, *arguments: str) -> tuple[int, str]:
 def queues_of(lab: Lab) -> list[str]:
     """A queue for each canary that has to come back."""
     return [queue for name in lab.workers for queue in lab.variables[name].get("airflow_worker_queues", ["default"])]
+
+
+def wait_for_log_server(address: str) -> None:
+    """The tests after this one read logs of all workers."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection((address, 8793), timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"no log server at {address}"
+            time.sleep(0.3)
 
 
 def test_a_canary_comes_back_from_every_worker(lab: Lab, api: Api) -> None:
@@ -50,6 +64,7 @@ def test_a_worker_that_takes_nothing_is_named(lab: Lab) -> None:
         rc, output = smoke(lab, "-e", "airflow_smoke_timeout=10")
     finally:
         lab.host(stopped).check_output("systemctl start airflow-worker")
+        wait_for_log_server(lab.address(stopped))
     assert rc != 0
     assert "Smoke found 1 problem:" in output
     assert re.search(rf"^  {stopped}: took no canary of the queue default within \d+ s; other workers", output, re.M)

@@ -116,6 +116,53 @@ def test_a_second_look_tells_only_of_logs(
     assert "units" not in report
 
 
+def test_on_a_host_that_is_both_each_service_is_judged_as_what_it_is(
+    tmp_path: pathlib.Path, systemd: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's service has neither the metadata database nor the masters' keys, on whatever host it runs."""
+    config, shared, masters = tmp_path / "airflow.cfg", tmp_path / "airflow.env", tmp_path / "master.env"
+    config.write_text("[core]\nexecutor = CeleryExecutor\nexecution_api_server_url = http://localhost:8080/execution/\n")
+    shared.write_text(
+        f"AIRFLOW_CONFIG={config}\nAIRFLOW__CELERY__BROKER_URL=amqp://u:p@mq1/v\nAIRFLOW__API__SECRET_KEY=k\n"
+        "AIRFLOW__CELERY__RESULT_BACKEND=db+postgresql://u:p@db1/r\n"
+    )
+    masters.write_text(
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgresql://u:p@db1/a\nAIRFLOW__API_AUTH__JWT_SECRET=j\n"
+        f"AIRFLOW__CORE__FERNET_KEY={'A' * 43}=\n"
+    )
+    for path in (config, shared, masters):
+        path.chmod(0o640)
+    roles = ["airflow_master", "airflow_worker"]
+    for role in roles:
+        for unit in _executor_check._look.UNITS[role]:
+            files = [shared, masters] if role == "airflow_master" else [shared]
+            systemd[unit] = {
+                "EnvironmentFiles": "\n".join(f"{path} (ignore_errors=no)" for path in files),
+                "ExecMainStartTimestamp": "",
+            }
+    names = (
+        "core.executor core.execution_api_server_url core.fernet_key celery.broker_url celery.result_backend"
+        " api.secret_key api_auth.jwt_secret database.sql_alchemy_conn"
+    ).split()
+    described = {name: _settings.Option() for name in names}
+    # As a release has it: a default that a worker's service has and a master's does not.
+    described["database.sql_alchemy_conn"] = _settings.Option("sqlite:////home/airflow.db")
+    monkeypatch.setattr(_settings, "release_options", lambda package: _settings.Known(described))
+    host = _executor_check.Host(options(tmp_path, roles=roles), has_libraries=True)
+    host._services()
+    host.problems.clear()
+    host._config()
+    assert [problem.as_dict() for problem in host.problems] == []
+    assert set(host.report["fingerprints"]) == {*_settings.SECRETS, *_settings.SECRET_URLS}
+
+    masters.write_text("")
+    host = _executor_check.Host(options(tmp_path, roles=roles), has_libraries=True)
+    host._services()
+    host.problems.clear()
+    host._config()
+    assert {problem.code for problem in host.problems} == {"setting_missing"}
+
+
 KEY = {"api.secret_key": _settings.Found("k", "environment")}
 
 
