@@ -25,15 +25,6 @@ STEP = 8.0
 GRACE = 45.0
 # Seconds that the API server may be away, as while it is restarted.
 SILENCE = 15.0
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "workers": {"type": "dict", "required": True},
-    "only": {"type": "list", "elements": "str", "default": []},
-    "enabled": {"type": "bool", "default": True},
-    "timeout": {"type": "int", "default": 120},
-    "url": {"type": "str", "default": "http://127.0.0.1:8080"},
-    "user": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
-}
 
 display = Display()
 
@@ -47,7 +38,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         del tmp
-        _validated, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _validated, arguments = self.validate_argument_spec(argument_spec=_canary.ARGUMENTS)
         smoke = wanted(arguments["workers"], arguments["only"])
         result |= {"changed": False, "canaries": [], "failures": [], "left_out": smoke.left_out}
         if not arguments["enabled"]:

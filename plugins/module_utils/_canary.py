@@ -25,6 +25,17 @@ PAUSES = (0.0, 2.0, 4.0, 8.0, 15.0)
 # Seconds that a canary needs: later than that before the end none is sent, for those under way would look like waiting.
 NEEDED = 6.0
 
+# The options of the task; the action checks them, and the module has them to be documented and called alike.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "workers": {"type": "dict", "required": True},
+    "only": {"type": "list", "elements": "str", "default": []},
+    "enabled": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 120},
+    "url": {"type": "str", "default": "http://127.0.0.1:8080"},
+    "user": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+}
+
 Pair = tuple[str, str]  # queue, worker
 Call = t.Callable[[str, str, t.Any], t.Any]
 

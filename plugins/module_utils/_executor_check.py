@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ansible_collections.onprem.airflow.plugins.module_utils import _judge, _look, _probe, _schema, _settings
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import Problem
+from ansible_collections.onprem.airflow.plugins.module_utils._service import environment_files
 
 KINDS = {"airflow_master": _settings.MASTER, "airflow_worker": _settings.WORKER}
 # What a run of all parts may take at most, in multiples of the time of one connection: the longest chain of them.
@@ -163,15 +164,11 @@ class Host:
                 continue
             as_user = _settings.commands_as("airflow", "airflow", sources.environment, options.timeout)
             by_unit[unit] = _settings.effective(known, sources, as_user)
-            paths = [
-                sources.config.path,
-                *(line.split(" (")[0] for line in shown.get("EnvironmentFiles", "").splitlines()),
-            ]
-            modes = _settings.file_modes(paths)
-            found = _settings.problems(self.name, known, sources, by_unit[unit], [kind_of(unit)], modes)
+            modes = _settings.file_modes([sources.config.path, *environment_files(shown)])
+            wrong = _settings.problems(self.name, known, sources, by_unit[unit], [kind_of(unit)], modes)
             # Where an API server is on this very host, a worker may well call it so.
             here = _settings.MASTER in self.kinds
-            self.problems += [problem for problem in found if not (here and problem.code == "api_url_localhost")]
+            self.problems += [problem for problem in wrong if not (here and problem.code == "api_url_localhost")]
             self.problems += _judge.outdated(self.name, unit, _look.changed_since_start(shown, [sources.config.path]))
         if not by_unit:
             self.skip("config", "no service of Airflow is installed")
@@ -181,13 +178,12 @@ class Host:
             by_unit, key=lambda unit: (unit.startswith("airflow-worker"), unit != "airflow-scheduler.service")
         )
         self.found = by_unit[order[0]]
-        self.problems += _judge.units_differ(
-            self.name, {unit: _settings.shown(settings, [kind_of(unit)]) for unit, settings in by_unit.items()}
-        )
+        shown_by_unit = {unit: _settings.shown(found, [kind_of(unit)]) for unit, found in by_unit.items()}
+        self.problems += _judge.units_differ(self.name, shown_by_unit)
         settings: dict[str, str] = {}
         prints: dict[str, str] = {}
         for unit in reversed(order):
-            settings |= _settings.shown(by_unit[unit], [kind_of(unit)])
+            settings |= shown_by_unit[unit]
             prints |= _settings.fingerprints(by_unit[unit], options.nonce)
         self.report["settings"] = settings
         self.report["fingerprints"] = prints
@@ -203,12 +199,11 @@ class Host:
 
     def _sources(self, shown: t.Mapping[str, str]) -> _settings.Sources:
         """Where a unit gets its settings from: airflow.cfg, its environment files, its own lines and drop-ins."""
-        files = [line.split(" (ignore_errors=")[0] for line in shown.get("EnvironmentFiles", "").splitlines()]
         environment = _look.environment(shown)
         config = environment.get("AIRFLOW_CONFIG") or os.path.join(
             environment.get("AIRFLOW_HOME", os.path.join(self.options.home, "airflow")), "airflow.cfg"
         )
-        sources = _settings.read_sources(config, files, "airflow", self.options.home)
+        sources = _settings.read_sources(config, environment_files(shown), "airflow", self.options.home)
         where = {name: sources.files.get(name, f"the unit {shown.get('Id', '')}") for name in environment}
         return _settings.Sources(sources.config, {**sources.environment, **environment}, where, sources.home)
 

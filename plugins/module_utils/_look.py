@@ -22,7 +22,12 @@ from urllib.parse import quote
 
 from ansible_collections.onprem.airflow.plugins.module_utils import _probe, _settings
 from ansible_collections.onprem.airflow.plugins.module_utils._environment import parse
-from ansible_collections.onprem.airflow.plugins.module_utils._service import own_files, parse_show, seconds
+from ansible_collections.onprem.airflow.plugins.module_utils._service import (
+    environment_files,
+    own_files,
+    parse_show,
+    seconds,
+)
 from ansible_collections.onprem.airflow.plugins.module_utils._tree import file_digest, tree_digest
 
 # The units of each role. PostgreSQL's is an instance named after its version; see database_units().
@@ -105,7 +110,7 @@ def changed_since_start(shown: t.Mapping[str, str], others: t.Sequence[str]) -> 
     """The files of a unit that are newer than its process."""
     started = seconds(shown.get("ExecMainStartTimestamp", ""))
     newer = []
-    for path in [*own_files(dict(shown)), *others]:
+    for path in [*own_files(shown), *others]:
         try:
             if started and os.stat(path).st_mtime > started:
                 newer.append(path)
@@ -126,9 +131,9 @@ def environment(shown: t.Mapping[str, str]) -> dict[str, str]:
     /proc/PID/environ would be nearer to the truth, but Celery's main process writes its title over it.
     """
     values = dict(item.partition("=")[::2] for item in shlex.split(shown.get("Environment", "")))
-    for line in shown.get("EnvironmentFiles", "").splitlines():
+    for path in environment_files(shown):
         try:
-            with open(line.split(" (ignore_errors=")[0], encoding="utf-8") as stream:
+            with open(path, encoding="utf-8") as stream:
                 values.update(parse(stream.read()))
         except OSError:
             continue

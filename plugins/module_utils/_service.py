@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 # The properties that decide() and the module read; `systemctl show --timestamp=us+utc` is in systemd 252 and 257.
@@ -75,10 +76,14 @@ def seconds(timestamp: str) -> float:
     return whole.timestamp() + float(match[3] or 0)
 
 
-def own_files(shown: dict[str, str]) -> list[str]:
+def environment_files(shown: Mapping[str, str]) -> list[str]:
+    """The environment files of a unit, in the order in which systemd reads them."""
+    return [line.split(" (ignore_errors=")[0] for line in shown.get("EnvironmentFiles", "").splitlines()]
+
+
+def own_files(shown: Mapping[str, str]) -> list[str]:
     """The files that make a unit what it is: its unit file, the drop-ins, the environment files."""
-    environment = (line.split(" (ignore_errors=")[0] for line in shown.get("EnvironmentFiles", "").splitlines())
-    files = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split(), *environment]
+    files = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split(), *environment_files(shown)]
     return [path for path in files if path]
 
 

@@ -189,13 +189,7 @@ def look(api: Api, canary: _canary.Canary, read: set[tuple[t.Any, ...]], token: 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "workers": {"type": "dict", "required": True},
-            "only": {"type": "list", "elements": "str", "default": []},
-            "enabled": {"type": "bool", "default": True},
-            "timeout": {"type": "int", "default": 120},
-            "url": {"type": "str", "default": "http://127.0.0.1:8080"},
-            "user": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **_canary.ARGUMENTS,
             "step": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
