@@ -23,7 +23,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.onprem.airflow.plugins.module_utils import _verify, _verify_page
-from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import ROLES, Host
+from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import ROLES, Host, Service
 
 REGISTERED = "__airflow_check"
 REGISTERED_LOGS = "__airflow_check_logs"
@@ -47,10 +47,12 @@ class ActionModule(ActionBase):
             argument_spec={
                 "dest": {"type": "str", "default": "."},
                 "tolerance": {"type": "float", "default": _verify.TOLERANCE},
+                "workers": {"type": "dict", "default": {}},
                 "strict": {"type": "bool", "default": False},
             }
         )
-        hosts = [read_host(name, variables) for name in cluster_hosts(variables)]
+        workers = json.loads(json.dumps(arguments["workers"], default=str))
+        hosts = [read_host(name, variables, workers.get(name) or {}) for name in cluster_hosts(variables)]
         if not hosts:
             raise AnsibleActionFail("the group airflow_cluster has no hosts, so there is nothing to verify")
         document = _verify.verify(
@@ -91,20 +93,29 @@ def cluster_hosts(task_vars: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for group in ("airflow_cluster", *ROLES) for name in groups.get(group, ())))
 
 
-def read_host(name: str, task_vars: Mapping[str, Any]) -> Host:
+def read_host(name: str, task_vars: Mapping[str, Any], worker: Mapping[str, Any]) -> Host:
     """What the inventory says of a host."""
     variables = task_vars["hostvars"][name]
     groups = tuple(group for group in ROLES if name in task_vars["groups"].get(group, ()))
     facts = variables.get("ansible_facts") or {}
     addresses = [_value(variables, "airflow_address"), _value(variables, "ansible_host")]
     addresses += [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]
-    queues = _value(variables, "airflow_worker_queues") or DEFAULT_QUEUES if "airflow_worker" in groups else []
+    services: tuple[Service, ...] = ()
+    queues: Any = []
+    if "airflow_worker" in groups:
+        services = tuple(
+            Service(str(service["unit"]), str(service["node"]), tuple(map(str, service["queues"])))
+            for service in worker.get("services") or ()
+        )
+        queues = list(dict.fromkeys(queue for service in services for queue in service.queues))
+        queues = queues or _value(variables, "airflow_worker_queues") or DEFAULT_QUEUES
     return Host(
         name=name,
         groups=groups,
         addresses=tuple(dict.fromkeys(str(address) for address in addresses if address)),
         queues=tuple(str(queue) for queue in ([queues] if isinstance(queues, str) else queues)),
         in_run=name in task_vars["ansible_play_hosts_all"],
+        services=services,
     )
 
 

@@ -9,6 +9,7 @@ What is seen comes from L(_look), L(_probe) and L(_settings); what is wrong with
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import socket
@@ -17,11 +18,19 @@ import typing as t
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.onprem.airflow.plugins.module_utils import _judge, _look, _probe, _schema, _settings
+from ansible_collections.onprem.airflow.plugins.module_utils import (
+    _drain,
+    _judge,
+    _look,
+    _probe,
+    _schema,
+    _settings,
+)
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import Problem
 from ansible_collections.onprem.airflow.plugins.module_utils._service import environment_files
 
 KINDS = {"airflow_master": _settings.MASTER, "airflow_worker": _settings.WORKER}
+LOG_PORT = "logging.worker_log_server_port"
 # What a run of all parts may take at most, in multiples of the time of one connection: the longest chain of them.
 LONGEST_CHAIN = 4
 # The network's part of a look that is repeated while a young worker settles.
@@ -34,7 +43,7 @@ class Options:
 
     name: str
     roles: list[str]
-    queues: list[str]
+    services: list[dict[str, t.Any]]
     queue_type: str
     management_url: str
     log_servers: list[dict[str, t.Any]]
@@ -64,6 +73,10 @@ class Host:
         self.has_libraries = has_libraries
         self.roles = list(options.roles) or installed_roles()
         self.kinds = [KINDS[role] for role in self.roles if role in KINDS]
+        # The services of the worker, of which the first one has Airflow's own log server.
+        self.services = options.services if "airflow_worker" in self.roles else []
+        self.worker_units = [str(service["unit"]) for service in self.services]
+        self.held = {unit: _drain.held(unit) for unit in self.worker_units}
         self.problems: list[Problem] = []
         self.report: dict[str, t.Any] = {"roles": self.roles, "skipped": [], "seconds": {}}
         self.shown: dict[str, dict[str, str]] = {}
@@ -124,6 +137,16 @@ class Host:
             elif outcome.error is not None:
                 self.problems.append(_judge.broken_part(self.name, name, outcome.error))
 
+    @property
+    def worker(self) -> _settings.Effective | None:
+        """The settings of the worker's first service that has any."""
+        return next((self.by_unit[unit] for unit in self.worker_units if unit in self.by_unit), None)
+
+    @property
+    def queues(self) -> list[str]:
+        """All queues of the worker's services."""
+        return list(dict.fromkeys(str(queue) for service in self.services for queue in service["queues"]))
+
     def up(self, unit: str) -> bool:
         """Whether a unit is active."""
         return self.shown.get(unit, {}).get("ActiveState") == "active"
@@ -131,12 +154,13 @@ class Host:
     # --- on the host ------------------------------------------------------------------------------------------------
 
     def _services(self) -> None:
-        names = [name for role in self.roles for name in _look.UNITS.get(role, ())]
+        names = [*(name for role in self.roles for name in _look.UNITS.get(role, ())), *self.worker_units]
         if "postgresql" in self.roles:
             names += _look.database_units() or ["postgresql.service"]
         self.shown = _look.units(names)
         seen = [_look.describe_unit({"Id": name, **self.shown.get(name, {})}, self.options.root) for name in names]
-        self.problems += _judge.units(self.name, seen)
+        drained = [unit for unit, text in self.held.items() if text]
+        self.problems += _judge.units(self.name, seen, drained)
         self.report["units"] = [{key: value for key, value in unit.items() if key != "load"} for unit in seen]
         self.report["identity"] = {
             "hostname": socket.gethostname(),
@@ -147,7 +171,20 @@ class Host:
             target = os.path.realpath(self.options.release)
             current = os.path.basename(target) if os.path.isdir(target) else ""
             self.report["release"] = current
-            self.problems += _judge.release(self.name, current, seen, self.options.root)
+            judged = [unit for unit in seen if unit["name"] not in drained]
+            self.problems += _judge.release(self.name, current, judged, self.options.root)
+            self.problems += _judge.unknown_workers(self.name, _look.running_workers(), self.worker_units)
+        if self.services:
+            self.report["workers"] = [
+                {
+                    "unit": unit,
+                    "node": f"{service['node']}@{socket.gethostname()}",
+                    "queues": [str(queue) for queue in service["queues"]],
+                    "drained": self.held[unit],
+                    "answers": None,
+                }
+                for unit, service in zip(self.worker_units, self.services, strict=True)
+            ]
 
     def _config(self) -> None:
         """Read every unit's settings as that unit has them; where two units differ, the first one's go on."""
@@ -169,16 +206,20 @@ class Host:
             # Where an API server is on this very host, a worker may well call it so.
             here = _settings.MASTER in self.kinds
             self.problems += [problem for problem in wrong if not (here and problem.code == "api_url_localhost")]
-            self.problems += _judge.outdated(self.name, unit, _look.changed_since_start(shown, [sources.config.path]))
+            self.problems += self._outdated(unit, shown, sources.config.path)
         if not by_unit:
             self.skip("config", "no service of Airflow is installed")
             return
         # The scheduler sends the tasks; the worker's own settings count for what the worker does.
-        order = sorted(
-            by_unit, key=lambda unit: (unit.startswith("airflow-worker"), unit != "airflow-scheduler.service")
-        )
+        order = [
+            *sorted(set(by_unit) - set(self.worker_units), key=lambda unit: unit != "airflow-scheduler.service"),
+            *(unit for unit in self.worker_units if unit in by_unit),
+        ]
         self.found = by_unit[order[0]]
         shown_by_unit = {unit: _settings.shown(found, [kind_of(unit)]) for unit, found in by_unit.items()}
+        for unit in self.worker_units[1:]:
+            # Only the first one can have the port that API servers ask at; each has one of its own.
+            shown_by_unit.get(unit, {}).pop(LOG_PORT, None)
         self.problems += _judge.units_differ(self.name, shown_by_unit)
         settings: dict[str, str] = {}
         prints: dict[str, str] = {}
@@ -189,13 +230,26 @@ class Host:
         self.report["fingerprints"] = prints
         self.report["versions"] = {"python": platform.python_version(), **_look.versions(self.packages)}
         self.report["identity"] |= {
-            "node": f"celery@{socket.gethostname()}",
             "log_name": _look.log_name(_settings.value_of(self.found, "core.hostname_callable")),
         }
-        if _settings.WORKER in self.kinds:
-            port = number(_settings.value_of(self.found, "logging.worker_log_server_port"), 8793)
+        if self.worker_units:
+            unit = self.worker_units[0]
+            if self.held[unit] and not self.up(unit):
+                self.skip("logs", f"{unit} is drained and stopped, and with it the log server of this host")
+                return
+            port = number(_settings.value_of(by_unit.get(unit) or self.found, LOG_PORT), 8793)
             name = self.report["identity"]["log_name"]
             self.report["log_server"] = {"host": self.name, "name": name, "port": port}
+
+    def _outdated(self, unit: str, shown: t.Mapping[str, str], config: str) -> list[Problem]:
+        """What a unit has not read since it was written, or has not been started for since it was told to."""
+        if self.held.get(unit):
+            return []  # undraining starts it anew
+        flag = _drain.flag(unit)
+        newer = _look.changed_since_start(shown, [config, flag] if unit in self.held else [config])
+        # It may be on its way down: then that it stops is the whole story.
+        cut_off = flag in newer and self.up(unit)
+        return _judge.outdated(self.name, unit, [path for path in newer if path != flag], cut_off)
 
     def _sources(self, shown: t.Mapping[str, str]) -> _settings.Sources:
         """Where a unit gets its settings from: airflow.cfg, its environment files, its own lines and drop-ins."""
@@ -222,8 +276,8 @@ class Host:
     # --- over the network -------------------------------------------------------------------------------------------
 
     def _broker(self) -> None:
-        """The broker, its queues, and the worker, which is asked over the broker."""
-        worker = self.by_unit.get("airflow-worker.service")
+        """The broker, its queues, and the workers, which are asked over the broker."""
+        worker = self.worker
         found = worker or self.found
         url = _settings.value_of(found, "celery.broker_url")
         options = self.options
@@ -267,7 +321,7 @@ class Host:
             if worker:
                 self.skip("worker", "the broker cannot be used, and the worker is asked over it")
             return
-        listed = self._worker_and_queues(working[0], url) if worker else self._management(working[0], None)
+        listed = self._workers_and_queues(working[0], url) if worker else self._management(working[0], None)
         if self.kinds == [_settings.WORKER] or listed is None:
             return
         if worker:  # a master as well, which has to know all queues
@@ -289,28 +343,24 @@ class Host:
         self.report["consumers"] = seen["consumers"]
         return seen
 
-    def _worker_and_queues(self, node: _probe.Node, url: str) -> dict[str, t.Any] | None:
-        """Ask the worker and the broker who reads which queue, until they agree or a young worker had its time."""
-        unit = "airflow-worker.service"
-        shown, found = self.shown[unit], self.by_unit[unit]
-        settings = _look.celery_settings(_settings.celery_options(found), _settings.broker_tls(found))
-        pid = int(shown.get("MainPID") or 0)
-        patience = _look.seconds(shown.get("ExecMainStartTimestamp", "")) + self.options.settle
-        timeout = self.options.timeout
+    def _workers_and_queues(self, node: _probe.Node, url: str) -> dict[str, t.Any] | None:
+        """Ask the workers and the broker who reads which queue, until they agree or young ones had their time."""
+        workers = [worker for worker in self.report["workers"] if self.up(worker["unit"])]
+        # What is drained has no time to wait for: it reads nothing.
+        starts = [self.shown[worker["unit"]] for worker in workers if not worker["drained"]]
+        begun = max((_look.seconds(shown.get("ExecMainStartTimestamp", "")) for shown in starts), default=0.0)
+        patience = begun + self.options.settle
+        timeout, wanted = self.options.timeout, self.queues
         listed: dict[str, t.Any] | None = None
         while True:
             before = len(self.problems)
-            if self.up(unit):
-                seen = _look.worker(url, settings, self.report["identity"]["node"], timeout)
-                seen["sockets"] = _look.sockets_of(pid, node.port)
-                self.report["worker"] = seen
-            queues = _probe.broker(node, self.options.queues, timeout, round_trip=False)
-            listed = self._management(node, self.options.queues)
+            self._ask_workers(workers, url, node.port)
+            queues = _probe.broker(node, wanted, timeout, round_trip=False)
+            listed = self._management(node, wanted)
             missing = [queue.name for queue in queues.queues if queue.code == "queue_missing"]
-            if self.up(unit):
-                self.problems += _judge.worker(
-                    self.name, self.options.queues, seen, listed["consumers"] if listed else None, pid
-                )
+            for worker in workers:
+                pid = int(self.shown[worker["unit"]].get("MainPID") or 0)
+                self.problems += _judge.worker(self.name, worker, listed["consumers"] if listed else None, pid)
             self.problems += [
                 _judge.connection(
                     "broker",
@@ -325,15 +375,16 @@ class Host:
                 if queue.code and queue.code != "queue_missing"
             ]
             self.problems += _judge.queues(
-                self.name, self.options.queues, self.options.queue_type, missing, listed["queues"] if listed else []
+                self.name, wanted, self.options.queue_type, missing, listed["queues"] if listed else []
             )
-            young = self.up(unit) and time.time() < patience
+            young = bool(starts) and time.time() < patience
             if not young or not any(problem.check in ("worker", "queues") for problem in self.problems[before:]):
                 break
             del self.problems[before:]
             time.sleep(PAUSE)
-        if not self.up(unit):
-            self.skip("worker", f"{unit} is not active")
+        down = [unit for unit in self.worker_units if not self.up(unit) and not self.held[unit]]
+        if down:
+            self.skip("worker", f"{' and '.join(down)} {'is' if len(down) == 1 else 'are'} not active")
         if listed is None:
             self.skip("queues", "the management plugin of the broker was not asked: types and consumers are not known")
             self.report["queues"] = [
@@ -348,6 +399,23 @@ class Host:
                 if queue.code is None
             ]
         return listed
+
+    def _ask_workers(self, workers: t.Sequence[dict[str, t.Any]], url: str, port: int) -> None:
+        """Ask each worker what it does, all at once, and note it in the report."""
+        timeout = self.options.timeout
+
+        def ask(worker: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+            found = self.by_unit.get(worker["unit"]) or self.found
+            settings = _look.celery_settings(_settings.celery_options(found), _settings.broker_tls(found))
+            return _look.worker(url, settings, worker["node"], timeout)
+
+        # Each is asked four things, of which the first one tells whether it answers at all.
+        outcomes = _probe.in_parallel([lambda worker=worker: ask(worker) for worker in workers], 4 * timeout)  # type: ignore[misc]
+        for worker, outcome in zip(workers, outcomes, strict=True):
+            if outcome.error is not None:
+                raise outcome.error
+            worker.update(outcome.value or _look.silent_worker())
+            worker["sockets"] = _look.sockets_of(int(self.shown[worker["unit"]].get("MainPID") or 0), port)
 
     def _login(self, kind: str, url: str) -> tuple[dict[str, t.Any], t.Any]:
         """Log in to a database; what was seen, and the connection when there is one."""
@@ -380,7 +448,7 @@ class Host:
         return {"address": address, "ms": rounded(seen.login_ms), "problem": seen.code}, seen.connection
 
     def _results(self) -> None:
-        url = _settings.results_url(_settings.results_backend(self.by_unit.get("airflow-worker.service") or self.found))
+        url = _settings.results_url(_settings.results_backend(self.worker or self.found))
         if not url:
             self.skip("database", "Celery's results are not kept in PostgreSQL")
             return
@@ -418,7 +486,7 @@ class Host:
     def _api(self) -> None:
         own = self.report["versions"].get("apache-airflow", "")
         if _settings.WORKER in self.kinds:
-            url = _settings.execution_api_url(self.by_unit.get("airflow-worker.service") or self.found)
+            url = _settings.execution_api_url(self.worker or self.found)
             self._ask_api(url, own)
         if _settings.MASTER not in self.kinds:
             return
@@ -495,7 +563,8 @@ def installed_roles(systemd: str = "/etc/systemd/system") -> list[str]:
     if os.path.exists("/etc/rabbitmq/rabbitmq.conf"):
         found.append("rabbitmq")
     for role in ("airflow_master", "airflow_worker"):
-        if any(os.path.exists(os.path.join(systemd, unit)) for unit in _look.UNITS[role]):
+        units = _look.UNITS.get(role, _look.WORKER_UNITS)
+        if any(glob.glob(os.path.join(glob.escape(systemd), unit)) for unit in units):
             found.append(role)
     return found
 

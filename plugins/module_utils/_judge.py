@@ -149,8 +149,8 @@ def unreadable(host: str, unit: str, error: Exception) -> Problem:
 ENABLED = ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias")
 
 
-def units(host: str, seen: t.Sequence[Seen]) -> list[Problem]:
-    """Each unit is there, active and enabled."""
+def units(host: str, seen: t.Sequence[Seen], drained: t.Collection[str] = ()) -> list[Problem]:
+    """Each unit is there, active and enabled. One that is drained may be stopped, and stays so."""
     problems = []
     for unit in seen:
         name = unit["name"]
@@ -159,7 +159,9 @@ def units(host: str, seen: t.Sequence[Seen]) -> list[Problem]:
         if unit["load"] != "loaded":
             problems.append(Problem("unit_missing", host, f"{name} does not exist", f"{SITE} --limit {host}", subject))
             continue
-        if unit["sub"] == "auto-restart" or unit["active"] == "failed":
+        if name in drained:
+            pass
+        elif unit["sub"] == "auto-restart" or unit["active"] == "failed":
             why = f"result {unit['result']}, exit status {unit['status']}, {unit['restarts']} restarts"
             fix = f"`journalctl -u {short} -n 50` on the host says why"
             problems.append(Problem("unit_failing", host, f"{name} does not stay up: {why}", fix, subject))
@@ -173,8 +175,18 @@ def units(host: str, seen: t.Sequence[Seen]) -> list[Problem]:
     return problems
 
 
-def outdated(host: str, unit: str, newer: t.Sequence[str]) -> list[Problem]:
-    """A service that started before its files were last written runs with other settings than they say."""
+def outdated(host: str, unit: str, newer: t.Sequence[str], cut_off: bool = False) -> list[Problem]:
+    """A service that started before its files were last written runs with other settings than they say.
+
+    C(cut_off): a worker that has been told to take no more tasks, to be started anew, which has not happened.
+    """
+    if cut_off:
+        what = (
+            f"{unit} was told to take no more tasks, and has not been started anew since: a rolling restart or an "
+            "undrain was cut off, so it takes none"
+        )
+        fix = f"run `ansible-playbook onprem.airflow.restart --limit {host}`"
+        return [Problem("unit_outdated", host, what, fix, f"unit:{unit}")]
     if not newer:
         return []
     what = f"{unit} was started before {', '.join(newer)} changed, and runs with what stood there before"
@@ -307,20 +319,24 @@ def unserved(
 # --- the worker -----------------------------------------------------------------------------------------------------
 
 
-def worker(
-    host: str, wanted: t.Sequence[str], seen: Seen, consumers: t.Sequence[Seen] | None, pid: int
-) -> list[Problem]:
-    """The worker answers, and reads exactly its queues: by its own word, and by the broker's (None: not known)."""
-    subject = f"worker:{host}"
+def worker(host: str, service: Seen, consumers: t.Sequence[Seen] | None, pid: int) -> list[Problem]:
+    """A worker answers, and reads exactly its queues: by its own word, and by the broker's (None: not known).
+
+    C(service) is what was seen of it: its C(unit), C(node) and C(queues), whether it is C(drained), and its answers.
+    One that is drained need not answer, and reads nothing.
+    """
+    seen, unit, wanted = service, service["unit"].removesuffix(".service"), service["queues"]
+    subject = worker_subject(host, service["node"])
+    restart = f"`systemctl restart {unit}` on the host"
+    if service["drained"]:
+        return _reads_although_drained(host, service)
     if not seen["answers"]:
-        what = "airflow-worker is up, and does not answer Celery's ping over the broker"
-        fix = "`systemctl restart airflow-worker` on the host: it waits for running tasks, then starts anew"
+        what = f"{unit} is up, and does not answer Celery's ping over the broker"
+        fix = f"{restart}: it waits for running tasks, then starts anew"
         return [Problem("worker_silent", host, what, fix, subject)]
     if pid and seen["pid"] and pid != seen["pid"]:
-        what = (
-            f"the worker that answers under this host's name is another process ({seen['pid']}) than airflow-worker "
-            f"({pid})"
-        )
+        name = "this host's name" if unit == "airflow-worker" else f"the name {service['node']}"
+        what = f"the worker that answers under {name} is another process ({seen['pid']}) than {unit} ({pid})"
         fix = "end the other one: two workers under one name hide each other"
         return [Problem("worker_silent", host, what, fix, subject)]
     sockets = {tuple(item) for item in seen["sockets"]}
@@ -336,15 +352,54 @@ def worker(
             continue
         says = "says that it reads it" if claims else "says itself that it does not read it"
         broker = " and the broker knows no such consumer" if consumers is not None and queue not in reading else ""
-        what = f"the worker answers ping and takes no tasks from the queue {queue}: it {says}{broker}"
-        fix = "`systemctl restart airflow-worker` on the host: it finishes its tasks and reads its queues again"
+        who = "the worker" if unit == "airflow-worker" else f"the worker {unit}"
+        what = f"{who} answers ping and takes no tasks from the queue {queue}: it {says}{broker}"
+        fix = f"{restart}: it finishes its tasks and reads its queues again"
         problems.append(Problem("worker_not_consuming", host, what, fix, f"queue:{queue}"))
     for queue in sorted(set(seen["active_queues"]) - set(wanted)):
-        what = f"the worker takes tasks from the queue {queue}, which the inventory does not give it"
-        fix = (
-            f"add {queue} to airflow_worker_queues of this host, or `systemctl restart airflow-worker` there and {SITE}"
-        )
+        who = "the worker" if unit == "airflow-worker" else f"the worker {unit}"
+        variable = "airflow_worker_queues" if unit == "airflow-worker" else "its queues in airflow_worker_services"
+        what = f"{who} takes tasks from the queue {queue}, which the inventory does not give it"
+        fix = f"add {queue} to {variable} of this host, or `systemctl restart {unit}` there and {SITE}"
         problems.append(Problem("worker_queue_unexpected", host, what, fix, f"queue:{queue}"))
+    return problems
+
+
+def worker_subject(host: str, node: str) -> str:
+    """A worker as the subject of a problem: by its host, which has one; one of several by its own name as well."""
+    name = node.partition("@")[0]
+    return f"worker:{host}" if name == "celery" else f"worker:{name}@{host}"
+
+
+def _reads_although_drained(host: str, service: Seen) -> list[Problem]:
+    """A worker that was told to take no more tasks and does."""
+    unit = service["unit"].removesuffix(".service")
+    fix = f"run `ansible-playbook onprem.airflow.drain --limit {host}` again, or onprem.airflow.undrain"
+    return [
+        Problem(
+            "worker_queue_unexpected",
+            host,
+            f"{unit} is drained ({service['drained']}) and takes tasks from the queue {queue} all the same",
+            fix,
+            f"queue:{queue}",
+        )
+        for queue in service.get("active_queues") or []
+    ]
+
+
+def unknown_workers(host: str, running: t.Iterable[str], wanted: t.Collection[str]) -> list[Problem]:
+    """A worker's service that runs here, and that the inventory does not have."""
+    problems = []
+    for unit in sorted(set(running) - set(wanted)):
+        what = f"{unit} runs, and the inventory has no such worker here: it takes tasks that nobody wants there"
+        fix = (
+            "run the playbook onprem.airflow.queues, which takes it away, or put it into airflow_worker_services of "
+            "the host"
+            if wanted
+            else f"put the host into airflow_worker and take it out with `ansible-playbook onprem.airflow.scale_in -e "
+            f"airflow_leaving={host}`, or `systemctl disable --now {unit.removesuffix('.service')}` there"
+        )
+        problems.append(Problem("worker_unknown", host, what, fix, f"unit:{unit}"))
     return problems
 
 

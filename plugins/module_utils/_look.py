@@ -30,7 +30,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
 )
 from ansible_collections.onprem.airflow.plugins.module_utils._tree import file_digest, tree_digest
 
-# The units of each role. PostgreSQL's is an instance named after its version; see database_units().
+# The units of each role. PostgreSQL's is an instance named after its version; see database_units(). A host has as many
+# services of a worker as the inventory says; all their names begin alike.
 UNITS: dict[str, tuple[str, ...]] = {
     "airflow_master": (
         "airflow-api-server.service",
@@ -38,12 +39,12 @@ UNITS: dict[str, tuple[str, ...]] = {
         "airflow-dag-processor.service",
         "airflow-triggerer.service",
     ),
-    "airflow_worker": ("airflow-worker.service",),
     "rabbitmq": ("rabbitmq-server.service",),
 }
+WORKER_UNITS = ("airflow-worker.service", "airflow-worker@*.service")
 SHOWN = (
     "Id LoadState ActiveState SubState Result UnitFileState NRestarts MainPID ExecMainStatus ExecMainStartTimestamp"
-    " ExecStart Environment EnvironmentFiles FragmentPath DropInPaths MemoryCurrent"
+    " ExecStart Environment EnvironmentFiles FragmentPath DropInPaths MemoryCurrent ControlGroup"
 ).split()
 # The names of files are told up to this number, so that the answers of many hosts stay small.
 FILES_TOLD = 500
@@ -71,6 +72,13 @@ def units(names: t.Sequence[str]) -> dict[str, dict[str, str]]:
     command = ["systemctl", "show", "--timestamp=us+utc", f"--property={','.join(SHOWN)}", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     return parse_show(done.stdout)
+
+
+def running_workers() -> list[str]:
+    """Every service of a worker that runs on this host, whoever started it."""
+    command = ["systemctl", "list-units", "--plain", "--no-legend", "--full", "--state=active,activating,reloading"]
+    done = subprocess.run([*command, *WORKER_UNITS], capture_output=True, text=True, timeout=20, check=False)
+    return sorted(line.split()[0] for line in done.stdout.splitlines() if line.split())
 
 
 def describe_unit(shown: t.Mapping[str, str], root: str) -> dict[str, t.Any]:
@@ -336,7 +344,7 @@ def worker(broker_url: str, settings: t.Mapping[str, t.Any], node: str, timeout:
         began = time.monotonic()
         inspect = app.control.inspect(destination=[node], timeout=timeout)
         if not (inspect.ping() or {}).get(node):
-            return {"answers": False, "active_queues": [], "concurrency": None, "running": None, "pid": 0}
+            return silent_worker()
         ping = (time.monotonic() - began) * 1000
         queues = (inspect.active_queues() or {}).get(node) or []
         stats = (inspect.stats() or {}).get(node) or {}
@@ -351,6 +359,11 @@ def worker(broker_url: str, settings: t.Mapping[str, t.Any], node: str, timeout:
         "running": len(active),
         "pid": stats.get("pid") or 0,
     }
+
+
+def silent_worker() -> dict[str, t.Any]:
+    """What is known of a worker that does not answer."""
+    return {"answers": False, "active_queues": [], "concurrency": None, "running": None, "pid": 0}
 
 
 # --- the metadata database ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare imp
     Found,
     Host,
     compare,
+    drained_units,
     offsets,
     some,
     unjudged_consumers,
@@ -36,6 +37,8 @@ TOLERANCE = 5.0
 FOLD = 40
 
 OK, PROBLEM, CONSEQUENCE, NOT_LOOKED_AT, ABSENT = "ok", "problem", "consequence", "not_looked_at", "absent"
+# Of the worker alone: it takes no tasks because somebody wanted it so, which is no problem.
+DRAINED = "drained"
 # Which check is done on which hosts. What another host reports nevertheless is shown as well.
 APPLIES: dict[str, tuple[str, ...]] = {
     "services": ("postgresql", "rabbitmq", MASTER, WORKER),
@@ -176,6 +179,7 @@ def _hosts(
     hosts: dict[str, t.Any] = {}
     for name, host in cluster.hosts.items():
         report = cluster.report(name)
+        drained, services = len(drained_units(report)), len(cluster.workers(name))
         cells: dict[str, dict[str, str]] = {}
         for check in CHECKS:
             applies = any(role in host.groups for role in APPLIES[check])
@@ -185,10 +189,14 @@ def _hosts(
                 cells[check] = {"status": CONSEQUENCE, "detail": effects[name, check]}
             elif not applies:
                 cells[check] = {"status": ABSENT, "detail": ""}
+            elif check == "worker" and drained and drained == services:
+                cells[check] = {"status": DRAINED, "detail": "drained"}
             elif name in reasons:
                 cells[check] = {"status": NOT_LOOKED_AT, "detail": reasons[name]}
             elif (name, check) in skipped:
                 cells[check] = {"status": NOT_LOOKED_AT, "detail": skipped[name, check]}
+            elif check == "worker" and drained:
+                cells[check] = {"status": DRAINED, "detail": f"{drained} of {services} drained"}
             else:
                 cells[check] = {"status": OK, "detail": _detail(check, report, ahead.get(name))}
         hosts[name] = {
@@ -205,13 +213,12 @@ def _hosts(
 
 def _detail(check: str, report: Mapping[str, t.Any], ahead: float | None) -> str:
     """A few characters for a cell that is ok."""
-    worker = report.get("worker") or {}
     texts = {
         "services": lambda: _up(report.get("units") or []),
         "versions": lambda: str((report.get("versions") or {}).get("apache-airflow", "")),
         "broker": lambda: _ms(node.get("round_trip_ms") for node in (report.get("broker") or {}).get("nodes") or []),
         "queues": lambda: _number(len(report.get("queues") or []), "queue"),
-        "worker": lambda: f"{worker.get('running') or 0}/{worker['concurrency']}" if worker.get("concurrency") else "",
+        "worker": lambda: "{}/{}".format(*load) if (load := slots(report))[1] else "",
         "database": lambda: _ms(entry.get("ms") for entry in (report.get("databases") or {}).values() if entry),
         "api": lambda: _ms(entry.get("ms") for entry in report.get("api") or []),
         "clock": lambda: "" if ahead is None else _offset(ahead),
@@ -219,6 +226,30 @@ def _detail(check: str, report: Mapping[str, t.Any], ahead: float | None) -> str
         "dags": lambda: _files(report),
     }
     return texts[check]() if check in texts else ""
+
+
+def slots(report: Mapping[str, t.Any]) -> tuple[int, int]:
+    """How many tasks the workers of a host run, and for how many they have room."""
+    workers = report.get("workers") or ()
+    running, room = (sum(int(worker.get(key) or 0) for worker in workers) for key in ("running", "concurrency"))
+    return running, room
+
+
+def drained_workers(document: Mapping[str, t.Any]) -> list[tuple[str, str]]:
+    """The hosts with a drained worker, each with the services that are, where it has others, and what is noted."""
+    found = []
+    for name, host in document["hosts"].items():
+        drained = drained_units(host["report"])
+        several = len(host["report"].get("workers") or ()) > 1
+        notes = [f"{unit.removesuffix('.service')} {text}" if several else text for unit, text in drained.items()]
+        if notes:
+            found.append((name, "; ".join(notes)))
+    return found
+
+
+def undrain(names: Iterable[str]) -> str:
+    """How to take workers back."""
+    return f"ansible-playbook onprem.airflow.undrain --limit {','.join(names)}"
 
 
 def _up(units: Sequence[Mapping[str, t.Any]]) -> str:
@@ -256,7 +287,7 @@ def _queues(cluster: Cluster) -> list[dict[str, t.Any]]:
             for key in ("type", "durable", "messages", "consumers"):
                 if known.get(key) is None:
                     known[key] = entry.get(key)
-        for queue in (report.get("worker") or {}).get("active_queues") or []:
+        for queue in (queue for worker in cluster.workers(name) for queue in worker.get("active_queues") or []):
             takers.setdefault(str(queue), set()).add(name)
         for entry in report.get("consumers") or []:
             host = cluster.find(str(entry.get("host") or ""))
@@ -276,7 +307,7 @@ def _queues(cluster: Cluster) -> list[dict[str, t.Any]]:
 
 # --- the table -------------------------------------------------------------------------------------------------
 
-_COLOURS = {OK: "32", PROBLEM: "1;31", CONSEQUENCE: "33", NOT_LOOKED_AT: "36", ABSENT: "2"}
+_COLOURS = {OK: "32", PROBLEM: "1;31", CONSEQUENCE: "33", NOT_LOOKED_AT: "36", ABSENT: "2", DRAINED: "35"}
 
 
 def table(document: Mapping[str, t.Any], width: int = 120, colour: bool = False) -> str:
@@ -305,6 +336,10 @@ def table(document: Mapping[str, t.Any], width: int = 120, colour: bool = False)
         if problem["consequences"]:
             lines += _wrapped(f"which also shows as: {consequences(problem, hosts)}", width, "      ", "           ")
         lines.append("")
+    if drained := drained_workers(document):
+        told = some([f"{name} ({text})" for name, text in drained], 8)
+        back = undrain(name for name, _text in drained)
+        lines += [*_wrapped(f"Drained: {told}. To take back: `{back}`", width, "", "  "), ""]
     if document["not_looked_at"]:
         lines.append("Not looked at:")
         for text in unseen(document["not_looked_at"]):

@@ -25,6 +25,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare imp
     WORKER,
     Cluster,
     Found,
+    drained_units,
     host_of,
 )
 
@@ -32,6 +33,8 @@ EVERYWHERE = "*"
 # The unit of each service, as its name begins.
 BROKER_UNIT, DATABASE_UNIT, WORKER_UNIT, API_UNIT = "rabbitmq", "postgresql", "airflow-worker", "airflow-api-server"
 DOWN = ("unit_missing", "unit_stopped", "unit_failing")
+# What is wrong with a worker that cannot work. One that the inventory does not have is no consequence of anything.
+WORKER_ILL = ("worker_silent", "worker_not_consuming", "worker_queue_unexpected")
 # Which connection a setting is for, as codes of its problems begin.
 CONNECTIONS = {
     "celery.broker_url": "broker",
@@ -56,6 +59,9 @@ SILENCING = (
 )
 
 
+Worker = tuple[str, str]  # a host, and the unit of a service of its worker
+
+
 class Scene:
     """The problems, and what rules ask about them and the cluster."""
 
@@ -63,12 +69,22 @@ class Scene:
         self.cluster = cluster
         self.found = found
         self.problems = [entry.problem for entry in found]
+        self.queues: dict[Worker, tuple[str, ...]] = {
+            (name, service.unit): service.queues
+            for name in cluster.members(WORKER)
+            for service in cluster.hosts[name].workers
+        }
+        self.served_by: dict[str, set[Worker]] = {}
+        for worker, queues in self.queues.items():
+            for queue in queues:
+                self.served_by.setdefault(queue, set()).add(worker)
         silencing = _codes(SILENCING)
         self.silent = {
-            name for problem in self.problems if problem.code in silencing for name in self._silenced(problem)
+            worker for problem in self.problems if problem.code in silencing for worker in self.silenced(problem)
         }
-        self.served_by = {
-            queue: cluster.serves(queue) for name in cluster.members(WORKER) for queue in cluster.hosts[name].queues
+        # These are no problem and explain none; but neither do they serve anything.
+        self.silent |= {
+            (name, unit) for name in cluster.members(WORKER) for unit in drained_units(cluster.report(name))
         }
         # Whom connections failed to: a host that only Ansible cannot reach may well serve the others.
         self.failed_to = {
@@ -84,14 +100,28 @@ class Scene:
             for members in [cluster.members(role)]
         }
 
-    def _silenced(self, problem: Problem) -> list[str]:
+    def silenced(self, problem: Problem) -> list[Worker]:
+        """The services of workers that take no tasks because of a problem."""
         if problem.code in ("queue_wrong_type", "queue_not_durable"):
-            return self.cluster.serves(problem.subject.partition(":")[2])
+            return sorted(self.served_by.get(problem.subject.partition(":")[2], ()))
         if problem.code in (*DOWN, "unit_outdated") and not _is_unit(problem, WORKER_UNIT):
             return []
-        if problem.code.startswith("worker_"):
-            return [self.target(problem) or problem.host]
-        return [problem.host]
+        return self.workers(problem)
+
+    def workers(self, problem: Problem) -> list[Worker]:
+        """The services of a worker that a problem is about: all of the host, unless its subject tells which."""
+        kind, _colon, name = problem.subject.partition(":")
+        node, several, _host = name.rpartition("@")
+        host = (self.target(problem) if kind == "worker" else None) or problem.host
+        services = self.cluster.hosts[host].workers if host in self.cluster.hosts else ()
+        meant = [
+            service
+            for service in services
+            if (kind == "unit" and service.unit == name)
+            or (kind == "queue" and name in service.queues)
+            or (kind == "worker" and service.node == (node if several else "celery"))
+        ]
+        return [(host, service.unit) for service in meant or services]
 
     def target(self, problem: Problem) -> str | None:
         """The host of the inventory that a problem is about, where its subject names one."""
@@ -218,6 +248,26 @@ def only_host(kind: str, role: str) -> Keys:
     return keys
 
 
+def service(scene: Scene, problem: Problem) -> list[str]:
+    """The service of a worker, for problems of its unit."""
+    return [f"{problem.host}/{problem.subject.partition(':')[2]}"] if _is_unit(problem, WORKER_UNIT) else []
+
+
+def services(scene: Scene, problem: Problem) -> list[str]:
+    """The services of a worker that the problem is about."""
+    return [f"{host}/{unit}" for host, unit in scene.workers(problem)]
+
+
+def log_service(scene: Scene, problem: Problem) -> list[str]:
+    """The service that serves the logs of the host that the problem is about: the first one."""
+    return [
+        f"{name}/{known.workers[0].unit}"
+        for name in about(scene, problem)
+        for known in [scene.cluster.hosts[name]]
+        if known.workers
+    ]
+
+
 def airflow_unit(scene: Scene, problem: Problem) -> list[str]:
     """Everywhere and the host, for problems of Airflow's units."""
     return [EVERYWHERE, problem.host] if _is_unit(problem, "airflow-") else []
@@ -229,20 +279,19 @@ def worker_unit(scene: Scene, problem: Problem) -> list[str]:
 
 
 def queues_of(scene: Scene, problem: Problem) -> list[str]:
-    """The queues that this host serves and that nobody else serves who has no such problem."""
-    hosts = scene._silenced(problem) if problem.code in _SILENCING else [problem.host]
+    """The queues that this worker serves and that nobody else serves who has no such problem."""
     return [
         f"queue:{queue}"
-        for host in hosts
-        if host in scene.cluster.hosts
-        for queue in scene.cluster.hosts[host].queues
-        if set(scene.served_by.get(queue, ())) <= scene.silent
+        for worker in scene.silenced(problem)
+        for queue in scene.queues.get(worker, ())
+        if scene.served_by[queue] <= scene.silent
     ]
 
 
 def workers_of(scene: Scene, problem: Problem) -> list[str]:
-    """The workers that serve the queue."""
-    return scene.cluster.serves(problem.subject.partition(":")[2])
+    """The services that serve the queue."""
+    queue = problem.subject.partition(":")[2]
+    return [f"{host}/{unit}" for host, unit in sorted(scene.served_by.get(queue, ()))]
 
 
 def worker_here(scene: Scene, problem: Problem) -> list[str]:
@@ -284,7 +333,7 @@ def masters_signing_key(scene: Scene, problem: Problem) -> list[str]:
 
 RULES: tuple[Rule, ...] = (
     # A host that is away runs nothing: whoever asks it for something fails.
-    Rule(("unreachable",), ("broker_*", "database_*", "results_*", "api_*", "log_*", "worker_*"), here, about),
+    Rule(("unreachable",), ("broker_*", "database_*", "results_*", "api_*", "log_*", *WORKER_ILL), here, about),
     # The broker's only host is away, and others cannot reach the broker either: the same as its service being down.
     Rule(
         ("unreachable",),
@@ -376,8 +425,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("secret_differs",), ("log_forbidden",), signing_key, about),
     Rule(("secret_differs",), ("log_forbidden",), masters_signing_key, seen_from),
     # A service that has not read its changed settings still works with the old ones.
-    Rule(("unit_outdated",), ("worker_not_consuming", "worker_queue_unexpected"), unit(WORKER_UNIT), here),
-    Rule(("unit_outdated",), ("log_forbidden",), unit(WORKER_UNIT), about),
+    Rule(("unit_outdated",), ("worker_not_consuming", "worker_queue_unexpected"), service, services),
+    Rule(("unit_outdated",), ("log_forbidden",), service, log_service),
     Rule(("unit_outdated",), ("log_forbidden",), looking_api, seen_from),
     # A service of another release than the host's own answers with that release's version.
     Rule(("release_not_running",), ("api_version_differs",), here, here_or_about),
@@ -389,16 +438,16 @@ RULES: tuple[Rule, ...] = (
     Rule(("schema_behind", "schema_unknown"), ("health_failing",), here, here),
     Rule(("schema_behind", "schema_unknown"), ("unit_failing",), here, unit("airflow-")),
     # A worker whose queue exists with other properties cannot declare it, and never begins to take tasks.
-    Rule(("queue_wrong_type", "queue_not_durable"), ("unit_failing",), workers_of, unit(WORKER_UNIT)),
-    Rule(("queue_wrong_type", "queue_not_durable"), ("worker_*",), workers_of, here_or_about),
-    Rule(("queue_wrong_type", "queue_not_durable"), ("log_*",), workers_of, about),
+    Rule(("queue_wrong_type", "queue_not_durable"), ("unit_failing",), workers_of, service),
+    Rule(("queue_wrong_type", "queue_not_durable"), WORKER_ILL, workers_of, services),
+    Rule(("queue_wrong_type", "queue_not_durable"), ("log_*",), workers_of, log_service),
     # A host that cannot use the broker cannot look at it either, and its worker neither starts nor serves logs.
     Rule(("broker_*",), ("management_*", "queue_missing", "queue_wrong_type", "queue_not_durable"), here, here),
-    Rule(("broker_*",), ("worker_*",), here, here_or_about),
+    Rule(("broker_*",), WORKER_ILL, here, here_or_about),
     Rule(("broker_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
     Rule(("broker_*",), ("log_*",), worker_here, about),
     # Nor can a worker run that cannot store results.
-    Rule(("results_*",), ("worker_*",), here, here_or_about),
+    Rule(("results_*",), WORKER_ILL, here, here_or_about),
     Rule(("results_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
     Rule(("results_*",), ("log_*",), worker_here, about),
     # A master without the metadata database: its services fail, and nothing in the database can be judged from it.
@@ -415,10 +464,12 @@ RULES: tuple[Rule, ...] = (
     # The health that a master tells is that of its units.
     Rule(DOWN, ("health_failing",), unit("airflow-"), here),
     # A worker that is down answers nobody: no ping, no log.
-    Rule(DOWN, ("worker_*",), unit(WORKER_UNIT), here_or_about),
-    Rule(DOWN, ("log_*",), unit(WORKER_UNIT), about),
+    Rule(DOWN, WORKER_ILL, service, services),
+    Rule(DOWN, ("log_*",), service, log_service),
     # A worker that does not even answer cannot be asked what it consumes.
-    Rule(("worker_silent",), ("worker_not_consuming",), here_or_about, here_or_about),
+    Rule(("worker_silent",), ("worker_not_consuming",), services, services),
+    # What it takes is seen by the broker as well.
+    Rule(("worker_unknown",), ("consumer_unknown",), here, about),
     # Files that are missing altogether differ as well.
     Rule(("dags_missing",), ("dags_differ",), here, here),
     # When all workers of a queue are ill nobody serves it, and a queue that no worker ever served does not exist.
@@ -431,7 +482,6 @@ def _codes(patterns: Iterable[str]) -> frozenset[str]:
     return frozenset(code for pattern in patterns for code in fnmatch.filter(CODES, pattern))
 
 
-_SILENCING = _codes(SILENCING)
 # Codes of one connection to one place: the same problem on several hosts even where its words differ.
 _OF_A_PLACE = _codes(("broker_*", "management_*", "database_*", "results_*", "api_*"))
 

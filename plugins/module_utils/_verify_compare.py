@@ -38,15 +38,31 @@ API_UNCERTAINTY = 1.0
 SITE = "run onprem.airflow.site"
 
 
+class Service(t.NamedTuple):
+    """A service of a worker: its unit, Celery's name for it without the host, and its queues."""
+
+    unit: str
+    node: str
+    queues: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Host:
-    """What the inventory says of a host. queues: those that it has to serve, for a worker."""
+    """What the inventory says of a host. queues: those that it has to serve, for a worker, by any of its services."""
 
     name: str
     groups: tuple[str, ...]
     addresses: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     in_run: bool = True
+    services: tuple[Service, ...] = ()
+
+    @property
+    def workers(self) -> tuple[Service, ...]:
+        """The services of a worker; of which the inventory says nothing is one for all queues."""
+        if WORKER not in self.groups:
+            return ()
+        return self.services or (Service("airflow-worker.service", "celery", self.queues),)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -102,6 +118,10 @@ class Cluster:
             return {}
         return result.get("report") or {}
 
+    def workers(self, name: str) -> Sequence[Mapping[str, t.Any]]:
+        """What a host reported of its services of a worker."""
+        return self.report(name).get("workers") or ()
+
     def find(self, address: str) -> str | None:
         """The host of the inventory that a name or address means."""
         return self._by_address.get(plain_address(address)) if address else None
@@ -109,6 +129,18 @@ class Cluster:
     def serves(self, queue: str) -> list[str]:
         """Workers whose inventory says that they serve a queue."""
         return [name for name in self.members(WORKER) if queue in self.hosts[name].queues]
+
+    def drained(self, name: str, queue: str) -> bool:
+        """Whether all services of this host that should serve a queue are drained."""
+        meant = [service.unit for service in self.hosts[name].workers if queue in service.queues]
+        return bool(meant) and set(meant) <= set(drained_units(self.report(name)))
+
+
+def drained_units(report: Mapping[str, t.Any]) -> dict[str, str]:
+    """The services of a worker that are drained, each with what is noted of it: since when, and by whom."""
+    return {
+        str(worker["unit"]): str(worker["drained"]) for worker in report.get("workers") or () if worker.get("drained")
+    }
 
 
 def plain_address(address: str) -> str:
@@ -448,10 +480,17 @@ def served_queues(cluster: Cluster) -> set[str]:
         report = cluster.report(name)
         served |= {str(entry["queue"]) for entry in report.get("consumers") or []}
         served |= {str(entry["name"]) for entry in report.get("queues") or [] if entry.get("consumers")}
-        worker = report.get("worker") or {}
-        if worker.get("answers"):
-            served |= {str(queue) for queue in worker.get("active_queues") or []}
+        for worker in cluster.workers(name):
+            if worker.get("answers"):
+                served |= {str(queue) for queue in worker.get("active_queues") or []}
     return served
+
+
+def drained_queues(cluster: Cluster) -> dict[str, list[str]]:
+    """{queue: workers} of the queues of the inventory that nobody serves because all who should are drained."""
+    queues = dict.fromkeys(queue for name in cluster.members(WORKER) for queue in cluster.hosts[name].queues)
+    meant = {queue: cluster.serves(queue) for queue in queues}
+    return {queue: names for queue, names in meant.items() if all(cluster.drained(name, queue) for name in names)}
 
 
 def unserved_queues(cluster: Cluster) -> list[Found]:
@@ -468,21 +507,35 @@ def unserved_queues(cluster: Cluster) -> list[Found]:
             if str(entry.get("why", "")) not in reasons:
                 reasons.append(str(entry.get("why", "")))
             masters.setdefault(queue, []).append(name)
+    for queue, names in drained_queues(cluster).items():
+        # Nothing may be sent there yet; it is what the inventory promises.
+        masters.setdefault(queue, names)
     problems: list[Found] = []
     for queue, names in masters.items():
         if queue in served:
             continue
         meant = cluster.serves(queue)
-        because = ", ".join(filter(None, why[queue]))
+        because = ", ".join(filter(None, why.get(queue, ())))
         what = f"no worker takes tasks from the queue {queue}" + (f" ({because})" if because else "")
         unseen = [name for name in meant if not cluster.hosts[name].in_run]
         if unseen:
             what += f"; {some(unseen)}, meant to serve it, {'was' if len(unseen) == 1 else 'were'} not looked at"
-        fix = (
-            f"see why {some(meant)} does not: `journalctl -u airflow-worker` there"
-            if meant
-            else f"put it into airflow_worker_queues of a worker and {SITE}, or correct the name in the DAG"
-        )
+        drained = [name for name in meant if cluster.drained(name, queue)]
+        rest = [name for name in meant if name not in drained]
+        undrain = f"take it back: `ansible-playbook onprem.airflow.undrain --limit {','.join(drained)}`"
+        if rest:
+            units = {service.unit for name in rest for service in cluster.hosts[name].workers}
+            unit = "airflow-worker" if units == {"airflow-worker.service"} else "'airflow-worker*'"
+            fix = f"see why {some(rest)} does not: `journalctl -u {unit}` there"
+            if drained:
+                what += f"; {some(drained)}, which should, {'is' if len(drained) == 1 else 'are'} drained"
+                fix += f"; or {undrain}"
+        elif drained:
+            all_of = "the only one that should is" if len(drained) == 1 else "all that should are"
+            what += f": {all_of} drained ({some(drained)})"
+            fix = undrain if len(drained) == 1 else undrain.replace("take it back", "take one of them back")
+        else:
+            fix = f"put it into airflow_worker_queues of a worker and {SITE}, or correct the name in the DAG"
         problems += found("queue_unserved", names, what, fix, f"queue:{queue}")
     return problems
 
@@ -494,7 +547,7 @@ def own_queues(cluster: Cluster) -> set[str]:
         report = cluster.report(name)
         names |= {str(entry["name"]) for entry in report.get("queues") or []}
         names |= {str(entry["queue"]) for entry in report.get("unserved") or []}
-        names |= {str(queue) for queue in (report.get("worker") or {}).get("active_queues") or []}
+        names |= {str(queue) for worker in cluster.workers(name) for queue in worker.get("active_queues") or []}
     return {name for name in names if not INTERNAL_QUEUE.search(name)}
 
 
@@ -504,7 +557,8 @@ def _unknown(cluster: Cluster) -> dict[str, tuple[list[str], list[str]]]:
     sockets = {
         (plain_address(str(entry[0])), int(entry[1]))
         for name in cluster.members(WORKER)
-        for entry in (cluster.report(name).get("worker") or {}).get("sockets") or []
+        for worker in cluster.workers(name)
+        for entry in worker.get("sockets") or []
     }
     # What the broker sees as a loopback address is on its own host.
     brokers = cluster.members("rabbitmq")

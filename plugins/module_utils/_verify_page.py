@@ -20,9 +20,13 @@ from html import escape
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import CHECKS, CODES
 from ansible_collections.onprem.airflow.plugins.module_utils._verify import (
     CONSEQUENCE,
+    DRAINED,
     NOT_LOOKED_AT,
     OK,
     PROBLEM,
+    drained_workers,
+    slots,
+    undrain,
     unseen,
 )
 from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import PACKAGES
@@ -37,6 +41,7 @@ MEANING = {
     PROBLEM: "problem",
     CONSEQUENCE: "follows from a problem",
     NOT_LOOKED_AT: "not looked at",
+    DRAINED: "drained, takes no tasks",
 }
 
 
@@ -48,6 +53,7 @@ def page(document: Document) -> str:
         _top(document, title),
         _picture(document, numbers),
         _problems(document, numbers),
+        _drained(document),
         _unseen(document),
         _grid(document, numbers),
         _queues(document, numbers),
@@ -121,22 +127,22 @@ def _top(document: Document, title: str) -> str:
     looked = sum(1 for host in hosts.values() if host["looked_at"])
     known = [queue["messages"] for queue in document["queues"] if queue["messages"] is not None]
     waiting = f"{sum(known)} in {_count(len(known), 'queue')}" if known else "unknown"
-    running = slots = 0
+    running = room = 0
     versions: list[str] = []
     for host in hosts.values():
-        worker = host["report"].get("worker") or {}
-        running += int(worker.get("running") or 0)
-        slots += int(worker.get("concurrency") or 0)
+        load = slots(host["report"])
+        running, room = running + load[0], room + load[1]
         version = (host["report"].get("versions") or {}).get("apache-airflow")
         if version and version not in versions:
             versions.append(str(version))
     roles = {
         role: sum(role in host["roles"] for host in hosts.values()) for role in ("airflow_master", "airflow_worker")
     }
+    drained = f" ({count} drained)" if (count := len(drained_workers(document))) else ""
     facts = [
         ("hosts looked at", str(looked) if looked == len(hosts) else f"{looked} of {len(hosts)}"),
-        ("masters, workers", f"{roles['airflow_master']}, {roles['airflow_worker']}"),
-        ("tasks running", f"{running} of {slots} slots" if slots else "unknown"),
+        ("masters, workers", f"{roles['airflow_master']}, {roles['airflow_worker']}{drained}"),
+        ("tasks running", f"{running} of {room} slots" if room else "unknown"),
         ("messages waiting", waiting),
         ("Airflow", ", ".join(versions[:3]) or "unknown"),
     ]
@@ -164,8 +170,9 @@ def _when(text: str) -> str:
         return text
 
 
-def _legend() -> str:
-    entries = (("s-ok", OK), ("s-bad", PROBLEM), ("s-follows", CONSEQUENCE), ("s-unseen", NOT_LOOKED_AT))
+def _legend(document: Document) -> str:
+    entries = [("s-ok", OK), ("s-bad", PROBLEM), ("s-follows", CONSEQUENCE), ("s-unseen", NOT_LOOKED_AT)]
+    entries += [("s-drained", DRAINED)] if drained_workers(document) else []
     return (
         '<p class="legend">'
         + "".join(f'<span class="{icon[2:]}">{_icon(icon)}{MEANING[status]}</span>' for icon, status in entries)
@@ -180,7 +187,7 @@ def _picture(document: Document, numbers: Numbers) -> str:
     )
     note = "Who talks to whom, and how long an answer takes. Numbers are those of the problems below."
     note = note if document["problems"] else f"{note.partition('.')[0]}."
-    return _section("cluster", "Cluster", drawn + _legend(), note)
+    return _section("cluster", "Cluster", drawn + _legend(document), note)
 
 
 # --- problems --------------------------------------------------------------------------------------------------
@@ -231,6 +238,19 @@ def _consequences(problem: Mapping[str, t.Any], total: int) -> str:
         f'<details{" open" if len(rows) <= 3 else ""}><summary>Also shows in {_count(len(entries), "other place")}'
         f'</summary><ul class="also">{"".join(rows)}</ul></details>'
     )
+
+
+def _drained(document: Document) -> str:
+    found = drained_workers(document)
+    if not found:
+        return ""
+    icon = _icon("s-drained")
+    rows = "".join(
+        f"<li>{icon}<span><b>{escape(name)}</b> {escape(text)}; to take it back:"
+        f" <code>{escape(undrain([name]))}</code></span></li>"
+        for name, text in found
+    )
+    return _section("drained", "Drained", f'<ul class="left-out">{rows}</ul>')
 
 
 def _unseen(document: Document) -> str:
@@ -290,6 +310,8 @@ def _cell(cell: Mapping[str, str], found: Sequence[tuple[int, str]]) -> str:
         return f'<td class="{"bad" if first[1] == PROBLEM else "follows"}" title="{escape(detail)}">{marks}</td>'
     if status == OK:
         return f"<td>{escape(detail) or 'ok'}</td>"
+    if status == DRAINED:
+        return f'<td class="drained">{escape(detail)}</td>'
     if status == NOT_LOOKED_AT:
         return f'<td class="unseen" title="{escape(detail)}"><span>not seen</span></td>'
     return '<td class="none"><span aria-label="does not apply">–</span></td>'

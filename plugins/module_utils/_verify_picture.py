@@ -14,19 +14,32 @@ from html import escape
 from ansible_collections.onprem.airflow.plugins.module_utils._verify import (
     ABSENT,
     CONSEQUENCE,
+    DRAINED,
     NOT_LOOKED_AT,
     OK,
     PROBLEM,
+    slots,
 )
-from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import MASTER, WORKER, host_of
+from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import (
+    MASTER,
+    WORKER,
+    drained_units,
+    host_of,
+)
 
 Document = Mapping[str, t.Any]
 # The number of a problem, and whether it is one here or shows as a consequence.
 Mark = tuple[int, str]
 Marks = Mapping[str, Sequence[Mark]]
-CLASSES = {OK: "", PROBLEM: "bad", CONSEQUENCE: "follows", NOT_LOOKED_AT: "unseen", ABSENT: ""}
-ICONS = {OK: "s-ok", PROBLEM: "s-bad", CONSEQUENCE: "s-follows", NOT_LOOKED_AT: "s-unseen"}
-SEVERITY = (ABSENT, OK, NOT_LOOKED_AT, CONSEQUENCE, PROBLEM)
+CLASSES = {OK: "", PROBLEM: "bad", CONSEQUENCE: "follows", NOT_LOOKED_AT: "unseen", ABSENT: "", DRAINED: "drained"}
+ICONS = {
+    OK: "s-ok",
+    PROBLEM: "s-bad",
+    CONSEQUENCE: "s-follows",
+    NOT_LOOKED_AT: "s-unseen",
+    DRAINED: "s-drained",
+}
+SEVERITY = (ABSENT, OK, DRAINED, NOT_LOOKED_AT, CONSEQUENCE, PROBLEM)
 # So many hosts are drawn one by one; beyond, those that are well and do the same are drawn as one.
 SINGLE = 8
 ILL = 10
@@ -96,10 +109,12 @@ class Model:
             return "not looked at"
         report = host["report"]
         if role == WORKER:
-            worker = report.get("worker") or {}
+            running, room = slots(report)
             queues = ", ".join(host["queues"])
-            slots = worker.get("concurrency")
-            return f"{queues}, {worker.get('running') or 0} of {slots} busy" if slots else queues
+            if drained := drained_units(report):
+                all_of = len(drained) == len(report["workers"])
+                return f"drained, {running} still running" if all_of and running else host["checks"]["worker"]["detail"]
+            return f"{queues}, {running} of {room} busy" if room else queues
         units = report.get("units") or []
         return f"{sum(unit.get('active') == 'active' for unit in units)} services up" if role == MASTER else "up"
 
@@ -108,13 +123,15 @@ class Model:
         names = [name for name, host in self.hosts.items() if role in host["roles"]]
         if len(names) <= SINGLE:
             return [self.single(name, role) for name in names]
-        ill = [name for name in names if self.status(name) != OK]
+        # What is only drained comes last: it is as somebody wanted it.
+        ill = sorted((n for n in names if self.status(n) != OK), key=lambda name: self.status(name) == DRAINED)
         nodes = [self.single(name, role) for name in ill[:ILL]]
         if rest := ill[ILL:]:
             shown = sorted({mark for name in rest for mark in self.numbers.get(name, ())}, key=_first)
             state = worst(self.status(name) for name in rest)
             queues = tuple(sorted({queue for name in rest for queue in self.hosts[name]["queues"]}))
-            nodes.append(Node(rest, f"{len(rest)} more", "not as they should be", state, shown, queues))
+            note = "drained" if state == DRAINED else "not as they should be"
+            nodes.append(Node(rest, f"{len(rest)} more", note, state, shown, queues))
         alike: dict[tuple[str, ...], list[str]] = {}
         for name in names:
             if self.status(name) == OK:
@@ -123,11 +140,10 @@ class Model:
             if len(group) == 1:
                 nodes.append(self.single(group[0], role))
                 continue
-            busy = [(self.hosts[name]["report"].get("worker") or {}) for name in group]
-            slots = sum(int(worker.get("concurrency") or 0) for worker in busy)
-            running = sum(int(worker.get("running") or 0) for worker in busy)
+            loads = [slots(self.hosts[name]["report"]) for name in group]
+            running, room = sum(load[0] for load in loads), sum(load[1] for load in loads)
             kind = "workers" if role == WORKER else "masters"
-            note = f"{', '.join(queues)}, {running} of {slots} busy" if role == WORKER else "all services up"
+            note = f"{', '.join(queues)}, {running} of {room} busy" if role == WORKER else "all services up"
             nodes.append(Node(group, f"{len(group)} {kind}", note, OK, [], queues))
         return nodes
 
@@ -210,10 +226,18 @@ class Model:
             missing = [name for name in node.names if name not in takers]
             if not missing:
                 return OK
+            if all(self.is_drained(name, str(queue["name"])) for name in missing):
+                return DRAINED
             if all(not self.hosts[name]["looked_at"] for name in missing) and node.status == NOT_LOOKED_AT:
                 return NOT_LOOKED_AT
             return PROBLEM if node.status == PROBLEM else CONSEQUENCE
         return OK if takers & set(node.names) else None
+
+    def is_drained(self, name: str, queue: str) -> bool:
+        """Whether a worker takes nothing from a queue because all its services that should are drained."""
+        workers = self.hosts[name]["report"].get("workers") or ()
+        meant = [worker for worker in workers if queue in worker["queues"]]
+        return bool(meant) and all(worker.get("drained") for worker in meant)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------

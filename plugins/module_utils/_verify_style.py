@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-# Every state has a shape of its own: a tick, a diamond, an arrow, a dashed ring.
+# Every state has a shape of its own: a tick, a full and an empty diamond, a dashed ring, a pause.
 SYMBOLS = """<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>
 <symbol id="s-ok" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="var(--ok)"/>
 <path d="M4.8 8.3l2.2 2.2 4.3-4.8" fill="none" stroke="var(--panel)" stroke-width="1.8" stroke-linecap="round"
@@ -17,6 +17,9 @@ SYMBOLS = """<svg width="0" height="0" style="position:absolute" aria-hidden="tr
  stroke-width="1.6"/></symbol>
 <symbol id="s-unseen" viewBox="0 0 16 16"><circle cx="8" cy="8" r="6.4" fill="none" stroke="var(--unseen)"
  stroke-width="1.6" stroke-dasharray="2.6 2.4"/></symbol>
+<symbol id="s-drained" viewBox="0 0 16 16"><circle cx="8" cy="8" r="6.4" fill="none" stroke="var(--dim)"
+ stroke-width="1.6"/><path d="M6.2 5.4v5.2M9.8 5.4v5.2" stroke="var(--dim)" stroke-width="1.8"
+ stroke-linecap="round"/></symbol>
 </defs></svg>"""
 
 STYLE = """
@@ -63,6 +66,7 @@ figure.narrow { display: none; }
 .node.bad > rect { fill: var(--bad-soft); stroke: var(--bad); stroke-width: 1.6; }
 .node.follows > rect { fill: var(--follows-soft); stroke: var(--follows); stroke-width: 1.4; stroke-dasharray: 5 3; }
 .node.unseen > rect { fill: var(--unseen-soft); stroke: var(--unseen); stroke-dasharray: 2.5 3; }
+.node.drained > rect { fill: var(--soft); stroke: var(--dim); stroke-width: 1.4; }
 .box { fill: var(--soft); stroke: none; }
 figure text { fill: var(--ink); font-size: 13.5px; }
 figure .name { font-weight: 600; } figure .small, figure .head { fill: var(--dim); font-size: 12.5px; }
@@ -72,6 +76,7 @@ figure .head { font-weight: 600; font-size: 13px; }
 .wire.heavy { stroke-width: 3; }
 .wire.bad { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 6 4; opacity: 1; }
 .wire.follows { stroke: var(--follows); stroke-width: 1.7; stroke-dasharray: 6 4; opacity: 1; }
+.wire.drained { stroke: var(--dim); stroke-dasharray: 1 5; stroke-linecap: round; opacity: 1; }
 .wire.unseen { stroke: var(--unseen); stroke-dasharray: 2 4; }
 .tip { fill: var(--link); }
 .cut { stroke: var(--bad); stroke-width: 2; stroke-linecap: round; fill: none; }
@@ -116,6 +121,7 @@ tbody th { font-weight: 600; } th small { display: block; font-weight: 400; font
 .grid td { color: var(--dim); }
 .grid td.bad { background: var(--bad-soft); } .grid td.follows { background: var(--follows-soft); }
 .grid td.unseen { background: var(--unseen-soft); color: var(--unseen); border-radius: 0; }
+.grid td.drained { background: var(--soft); color: var(--ink); }
 td.none { opacity: .55; }
 td a, th a { display: inline-grid; place-items: center; min-width: 24px; height: 22px; margin-right: 4px; padding:
   0 6px;

@@ -15,6 +15,7 @@ description:
     databases, calls the API server, and reads the configuration as the services see it.
   - Runs under the Python of the installed release, so with the very libraries of the services, on a host of Airflow.
     On one that has only PostgreSQL or RabbitMQ it looks at their services.
+  - A worker that is drained is reported as such and not blamed for taking no tasks.
   - Reads only. The one thing it makes is a private queue on the broker that vanishes with the connection.
   - The playbook C(onprem.airflow.verify) runs it on all hosts and compares them.
 extends_documentation_fragment: [onprem.airflow.attributes.read_only]
@@ -28,11 +29,28 @@ options:
     elements: str
     choices: [postgresql, rabbitmq, airflow_master, airflow_worker]
     default: []
-  queues:
-    description: The queues that the inventory gives to the worker of this host.
+  services:
+    description:
+      - The services of a worker that the inventory gives to this host. The first one has the log server that API
+        servers ask.
+      - Any other service of a worker that runs is a problem.
     type: list
-    elements: str
-    default: [default]
+    elements: dict
+    default: [{unit: airflow-worker.service, node: celery, queues: [default]}]
+    suboptions:
+      unit:
+        description: The name of its unit.
+        type: str
+        default: airflow-worker.service
+      node:
+        description: Celery's name for it, without the host.
+        type: str
+        default: celery
+      queues:
+        description: The queues that it reads.
+        type: list
+        elements: str
+        default: [default]
   queue_type:
     description: The type that the queues should have.
     type: str
@@ -107,8 +125,16 @@ EXAMPLES = r"""
 - name: Prove that this worker can run tasks
   onprem.airflow.executor_check:
     roles: [airflow_worker]
-    queues: [default, gpu]
+    services:
+      - queues: [default, etl]
     management_url: http://mq1.example.com:15672
+
+- name: The same on a host with two services
+  onprem.airflow.executor_check:
+    roles: [airflow_worker]
+    services:
+      - {unit: airflow-worker@light.service, node: light, queues: [default]}
+      - {unit: airflow-worker@gpu.service, node: gpu, queues: [gpu]}
 
 - name: Look without failing, and act on what is wrong
   onprem.airflow.executor_check:
@@ -174,6 +200,7 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ansible_collections.onprem.airflow.plugins.module_utils._executor_check import Host, Options
 
 ROLES = ("postgresql", "rabbitmq", "airflow_master", "airflow_worker")
+SERVICE: dict[str, t.Any] = {"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}
 
 
 def main() -> None:
@@ -181,7 +208,16 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str"},
             "roles": {"type": "list", "elements": "str", "choices": list(ROLES), "default": []},
-            "queues": {"type": "list", "elements": "str", "default": ["default"]},
+            "services": {
+                "type": "list",
+                "elements": "dict",
+                "default": [dict(SERVICE)],
+                "options": {
+                    "unit": {"type": "str", "default": SERVICE["unit"]},
+                    "node": {"type": "str", "default": SERVICE["node"]},
+                    "queues": {"type": "list", "elements": "str", "default": SERVICE["queues"]},
+                },
+            },
             "queue_type": {"type": "str", "choices": ["quorum", "classic"], "default": "quorum"},
             "management_url": {"type": "str", "default": ""},
             "log_servers": {

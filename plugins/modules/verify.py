@@ -27,6 +27,13 @@ options:
     description: Seconds that a host's clock may differ from the database's.
     type: float
     default: 5
+  workers:
+    description:
+      - The workers by their names in the inventory, each a dictionary with its C(services), as the filter
+        P(onprem.airflow.cluster#filter) has them.
+      - Without it, every worker is one service with the queues of C(airflow_worker_queues).
+    type: dict
+    default: {}
   strict:
     description: Fail as well when something was not looked at, as hosts that C(--limit) left out.
     type: bool
@@ -72,6 +79,7 @@ def main() -> None:
         argument_spec={
             "dest": {"type": "str", "default": "."},
             "tolerance": {"type": "float", "default": 5},
+            "workers": {"type": "dict", "default": {}},
             "strict": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -26,7 +26,7 @@ def options(tmp_path: pathlib.Path, **changes: t.Any) -> _executor_check.Options
     values: dict[str, t.Any] = {
         "name": "h1",
         "roles": ["rabbitmq"],
-        "queues": ["default"],
+        "services": [{"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}],
         "queue_type": "quorum",
         "management_url": "",
         "log_servers": [],
@@ -134,7 +134,7 @@ def test_on_a_host_that_is_both_each_service_is_judged_as_what_it_is(
         path.chmod(0o640)
     roles = ["airflow_master", "airflow_worker"]
     for role in roles:
-        for unit in _executor_check._look.UNITS[role]:
+        for unit in _executor_check._look.UNITS.get(role, ("airflow-worker.service",)):
             files = [shared, masters] if role == "airflow_master" else [shared]
             systemd[unit] = {
                 "EnvironmentFiles": "\n".join(f"{path} (ignore_errors=no)" for path in files),

@@ -80,7 +80,16 @@ def test_heartbeats_of_what_is_up() -> None:
     assert codes(_judge.heartbeats("h1", {}, dict.fromkeys(up, False))) == [], "told by the unit"
 
 
-SEEN = {"answers": True, "active_queues": ["default"], "pid": 7, "sockets": [["192.0.2.4", 5000]]}
+SEEN: dict[str, t.Any] = {
+    "unit": "airflow-worker.service",
+    "node": "celery@h1",
+    "queues": ["default"],
+    "drained": "",
+    "answers": True,
+    "active_queues": ["default"],
+    "pid": 7,
+    "sockets": [["192.0.2.4", 5000]],
+}
 CONSUMER = {"queue": "default", "host": "192.0.2.4", "port": 5000}
 OTHER = {"queue": "default", "host": "192.0.2.5", "port": 6000}
 
@@ -104,7 +113,7 @@ OTHER = {"queue": "default", "host": "192.0.2.5", "port": 6000}
     ],
 )
 def test_a_worker(seen: dict[str, t.Any], consumers: list[t.Any] | None, expected: list[str]) -> None:
-    assert codes(_judge.worker("h1", ["default"], seen, consumers, 7)) == expected
+    assert codes(_judge.worker("h1", seen, consumers, 7)) == expected
 
 
 def test_queues() -> None:

@@ -237,7 +237,7 @@ def test_queues_are_not_judged_when_nobody_could_use_the_broker() -> None:
     sample = Sample(2)
     for name in (*sample.masters, *sample.workers):
         sample.problem("broker_permission_missing", name, "broker:mq1:5672")
-        for key in ("queues", "consumers", "worker"):
+        for key in ("queues", "consumers", "workers"):
             sample.report(name).pop(key, None)
     sample.report("master1")["unserved"] = [{"queue": "default", "why": "it is the default queue"}]
     problem = only(sample)
@@ -272,7 +272,7 @@ def test_a_consumer_on_a_host_that_is_no_worker() -> None:
 
 def test_a_consumer_behind_another_address_is_known_by_its_socket() -> None:
     sample = Sample(2)
-    sample.report("worker1")["worker"]["sockets"].append(["192.0.2.1", 5])
+    sample.report("worker1")["workers"][0]["sockets"].append(["192.0.2.1", 5])
     sample.report("master1")["consumers"].append({"queue": "default", "host": "192.0.2.1", "port": 5})
     assert not sample.codes()
 
@@ -601,6 +601,8 @@ def scenes() -> dict[str, Sample]:
     key.problem("log_forbidden", "master1", "log:worker1")
     version = found["version"] = Sample(2).problem("version_differs", "master1", "versions")
     version.problem("api_version_differs", "worker1", "api:http://master1:8080")
+    unknown = found["unknown"] = Sample(2).problem("worker_unknown", "master1", WORKER_UNIT)
+    unknown.report("master1")["consumers"].append({"queue": "default", "host": "master1", "port": 5})
     missing = found["missing"] = Sample(2).problem("release_missing", "worker1", "file:/opt/airflow/current")
     missing.problem("version_differs", "worker1", "versions")
     return found

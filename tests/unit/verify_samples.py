@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.onprem.airflow.plugins.module_utils import _verify
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import CODES
-from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import Host
+from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare import Host, Service
 
 MUST_MATCH = {
     "core.executor": ("master", "worker"),
@@ -37,6 +37,10 @@ FIXES = {
     "unit_disabled": "`systemctl enable airflow-triggerer` on the host",
     "unit_stopped": "`systemctl start rabbitmq-server` on the host; `journalctl -u rabbitmq-server` tells why",
 }
+
+# What stands in the file of a drained worker.
+NOTE = "2026-11-22T13:05:00Z by ann"
+SILENT: dict[str, Any] = {"answers": False, "active_queues": [], "sockets": [], "concurrency": None, "running": None}
 
 
 class Sample:
@@ -151,14 +155,20 @@ class Sample:
             }
         if worker:
             queues = self.queues[name]
-            report["worker"] = {
-                "answers": True,
-                "active_queues": list(queues),
-                "concurrency": 8,
-                "running": 1,
-                "sockets": [[address, 41000]],
-                "ping_ms": 12.0,
-            }
+            report["workers"] = [
+                {
+                    "unit": "airflow-worker.service",
+                    "node": f"celery@{name}",
+                    "queues": list(queues),
+                    "drained": "",
+                    "answers": True,
+                    "active_queues": list(queues),
+                    "concurrency": 8,
+                    "running": 1,
+                    "sockets": [[address, 41000]],
+                    "ping_ms": 12.0,
+                }
+            ]
             report["queues"] = [
                 {"name": queue, "type": "quorum", "durable": True, "messages": 0, "consumers": 1} for queue in queues
             ]
@@ -202,7 +212,7 @@ class Sample:
         """The worker takes no tasks any more."""
         address = self.hosts[worker].addresses[1]
         if "report" in self.results[worker]:
-            self.report(worker)["worker"] = {"answers": False, "active_queues": [], "sockets": []}
+            self.report(worker)["workers"][0] |= SILENT
             self.report(worker)["queues"] = []
         for name in self.masters:
             if "report" in self.results[name]:
@@ -220,6 +230,43 @@ class Sample:
                 ]
         return self
 
+    def split(self, worker: str, **services: list[str]) -> Sample:
+        """Give a worker several services, by their names, in place of one."""
+        known, report = self.hosts[worker], self.report(worker)
+        made = tuple(Service(f"airflow-worker@{name}.service", name, tuple(q)) for name, q in services.items())
+        queues = tuple(queue for service in made for queue in service.queues)
+        self.hosts[worker] = Host(known.name, known.groups, known.addresses, queues, services=made)
+        (one,) = report["workers"]
+        report["workers"] = [
+            {
+                **one,
+                "unit": service.unit,
+                "node": f"{service.node}@{worker}",
+                "queues": list(service.queues),
+                "active_queues": list(service.queues),
+                "sockets": [[known.addresses[1], 41000 + number]],
+            }
+            for number, service in enumerate(made)
+        ]
+        return self
+
+    def drain(self, worker: str, unit: str = "airflow-worker.service", stopped: bool = False) -> Sample:
+        """The worker takes no tasks, because somebody wanted it so."""
+        drained = next(entry for entry in self.report(worker)["workers"] if entry["unit"] == unit)
+        gone = {(queue, tuple(socket)) for queue in drained["queues"] for socket in drained["sockets"]}
+        drained |= {"drained": NOTE, "active_queues": [], "running": 2}
+        if stopped:
+            drained |= {"answers": None, "concurrency": None, "running": None, "sockets": []}
+            self.report(worker)["units"][0] |= {"active": "inactive", "sub": "dead"}
+        for name in self.masters:
+            report = self.report(name)
+            report["consumers"] = [
+                entry for entry in report["consumers"] if (entry["queue"], (entry["host"], entry["port"])) not in gone
+            ]
+            for entry in report["queues"]:
+                entry["consumers"] = sum(other["queue"] == entry["name"] for other in report["consumers"])
+        return self
+
     def broker_down(self) -> Sample:
         self.report("mq1")["units"][0] |= {"active": "inactive", "sub": "dead"}
         self.problem("unit_stopped", "mq1", "unit:rabbitmq-server.service", "rabbitmq-server is stopped")
@@ -235,7 +282,7 @@ class Sample:
             self.report(name)["consumers"] = []
             self.report(name)["skipped"].append({"check": "queues", "why": "no connection to the broker"})
         for name in self.workers:
-            self.report(name)["worker"] = {"answers": False, "active_queues": [], "sockets": []}
+            self.report(name)["workers"][0] |= SILENT
             self.problem("worker_silent", name, f"worker:{name}", "its worker does not answer")
             self.problem("unit_failing", name, "unit:airflow-worker.service", "airflow-worker keeps failing")
         return self
@@ -303,6 +350,7 @@ def pictures() -> dict[str, Sample]:
         "large": large().six_problems(),
         "large-ok": large(),
         "single": Sample(single=True),
+        "drained": Sample(five, masters=2).drain("worker1").drain("gpu1", stopped=True),
         "limited": Sample(five, masters=2).leave_out("worker3").unreachable("worker2").silence("worker2"),
     }
 
