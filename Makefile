@@ -11,7 +11,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHON
 SCENARIO ?= default
 
-.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test interrupted build lock
+.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test interrupted scale build lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ unit:  ## Run the unit tests
 sanity:  ## Run ansible-test sanity
 importer:  ## Build the artifact and let galaxy-importer judge it
 
-molecule: $(STAMP)  ## Run one scenario on fresh hosts: make molecule SCENARIO=default|single|verify
+molecule: $(STAMP)  ## Run one scenario on fresh hosts: make molecule SCENARIO=default|single|verify|workers
 	@lab/setup.sh lab
 	@lab/setup.sh browser
 	@lab/setup.sh other
@@ -63,6 +63,9 @@ test: $(STAMP)  ## Run all of these; replaces the lab's hosts
 interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (half an hour; replaces the lab's hosts)
 	@lab/setup.sh lab
 	@$(BIN)/python lab/interrupt.py
+
+scale: $(STAMP)  ## Measure how soon one new worker, and ten at once, take tasks (needs the lab of `make lab`)
+	@$(BIN)/python lab/scale.py
 
 build: $(STAMP)  ## Build the collection's artifact in build/, install it beside, and test the copy
 	@$(BIN)/python lab/test.py build

@@ -32,7 +32,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
 COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
 NOT_SHIPPED = (".ci", "lab", "molecule", "tests")
 JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
-SCENARIOS = ("default", "single", "verify")
+SCENARIOS = ("default", "single", "verify", "workers")
 # Those with the hosts of Debian 12, which run the other line of Ansible: so both lines and both releases have run
 # everything, without each of the four together doing so.
 DEBIAN_12 = ("single", "verify")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the onprem.airflow authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cluster under a steady load: what runs on it, what looks at it all the time, and playbooks as a person calls them."""
+"""A cluster under a steady load: what runs on it, what looks at it all the time, and playbooks as people run them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,11 @@ LONG = 400.0
 PERIOD = 0.5
 # How late the broker's management plugin tells of a new consumer, with a look; see molecule/workers/inventory.
 LATE = 2.0
-# What -vvv adds to what a person sees
-NOISE = re.compile(r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled|    ")
+# What -vvv adds to what a person sees: connections, and the results of tasks that went well
+NOISE = re.compile(
+    r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled"
+    r"|(ok|changed|skipping|included): \[.* => ?$"
+)
 WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\].*")
 OF_THE_NETWORK = re.compile(r"Failed to update cache after \d+ retries")
 
@@ -262,7 +265,13 @@ class Ran:
     @property
     def said(self) -> str:
         """What a person sees without -vvv."""
-        return "\n".join(line for line in self.text.splitlines() if not NOISE.match(line))
+        lines, hidden = [], False
+        for line in self.text.splitlines():
+            if not line.startswith("    "):  # or else a part of what came before
+                hidden = bool(NOISE.match(line))
+            if not hidden:
+                lines.append(line)
+        return "\n".join(lines)
 
     @property
     def told(self) -> str:
@@ -283,9 +292,8 @@ class Cluster:
         self._api: Api | None = None
         self.load = Load(self.api, self.metadata)
         self.watch = Watch(self.lab)
-        self.beside = [
-            Beside(self.load.look, 1.0), Beside(self.watch.broker, PERIOD), Beside(self.watch.server, PERIOD)
-        ]  # fmt: skip
+        looks = ((self.load.look, 1.0), (self.watch.broker, PERIOD), (self.watch.server, PERIOD))
+        self.beside = [Beside(look, period) for look, period in looks]
         self.workers = list(self.lab.workers)
         # The third source of the inventory, which a person changes.
         self.folder = folder
@@ -321,13 +329,15 @@ class Cluster:
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(groups))
         (self.folder / "group_vars" / "all" / "changed.yml").write_text(yaml.safe_dump(self.variables))
 
-    def play(self, name: str, *arguments: str, at: str = "", then: t.Callable[..., t.Any] = kill, note: str = "") -> Ran:
-        """Runs a playbook of the collection, at -vvv. Where a line of its output is as `at`, `then` gets its process."""
+    def play(
+        self, name: str, *arguments: str, at: str = "", then: t.Callable[..., t.Any] = kill, note: str = "killed"
+    ) -> Ran:
+        """Runs a playbook of the collection, at -vvv. When a line of its output is as `at`, `then` gets its process."""
         command = ["ansible-playbook", *self.lab.arguments, "-i", str(self.folder), *arguments]
         environment = PLAIN | {"ANSIBLE_VERBOSITY": "3", "ANSIBLE_LOG_PATH": str(LOG)}
         verb = " ".join([name, *arguments])
         if at:
-            verb += f" ({note or 'killed'})"
+            verb += f" ({note})"
         path = LOGS / f"{len(self.ran) + 1:02}-{name}.log"
         began = time.time()
         with path.open("w") as stream, path.open() as reader:
@@ -429,14 +439,12 @@ class Cluster:
     def gaps(self, began: float, ended: float) -> dict[str, t.Any]:
         """How long, between two times, no task started, none could be taken, and the API did not answer."""
         # With the last start before, so that a gap which began earlier counts in full.
-        times = [
-            float(row[0])
-            for row in self.results.rows(
-                "SELECT extract(epoch FROM started) FROM lab_load WHERE started < to_timestamp(%f) AND started >= coalesce("
-                "(SELECT max(started) FROM lab_load WHERE started < to_timestamp(%f)), '-infinity') ORDER BY started"
-                % (ended, began)
-            )
-        ]
+        last = f"SELECT max(started) FROM lab_load WHERE started < to_timestamp({began})"
+        query = (
+            f"SELECT extract(epoch FROM started) FROM lab_load WHERE started < to_timestamp({ended})"
+            f" AND started >= coalesce(({last}), '-infinity') ORDER BY started"
+        )
+        times = [float(row[0]) for row in self.results.rows(query)]
         takers = [takers for at, takers in self.watch.takers if began <= at <= ended]
         answers = [answer for at, answer in self.watch.answers if began <= at <= ended]
         return {
