@@ -31,7 +31,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What looks at a running cluster, from the tests of a healthy one; and what made its hosts.
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
-from conftest import PLAIN, SSH_CONFIG, Api, Lab  # type: ignore[import-not-found]  # noqa: E402
+from conftest import PLAIN, SSH_CONFIG, Api, Lab  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
 LOGS = ROOT / "build" / "workers"

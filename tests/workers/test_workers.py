@@ -23,9 +23,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers"), str(ROOT / "lab")]
-import hosts  # type: ignore[import-not-found]  # noqa: E402
-from steady import LATE, LOG, TASKS, Cluster, Ran, on, on_all, until  # type: ignore[import-not-found]  # noqa: E402
-from test_access import bare, forms  # type: ignore[import-not-found]  # noqa: E402
+import hosts  # noqa: E402
+from steady import LATE, LOG, TASKS, Cluster, Ran, on, on_all, until  # noqa: E402
+from test_access import bare, forms  # noqa: E402
 
 FROM, TO = "3.3.1", "3.3.2"
 NEW, NEW_ADDRESS = "worker3", "10.213.77.16"
