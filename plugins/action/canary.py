@@ -40,11 +40,15 @@ class ActionModule(ActionBase):
         del tmp
         _validated, arguments = self.validate_argument_spec(argument_spec=_canary.ARGUMENTS)
         smoke = wanted(arguments["workers"], arguments["only"])
-        result |= {"changed": False, "canaries": [], "failures": [], "left_out": smoke.left_out}
+        result |= {"changed": False, "canaries": [], "failures": []}
+        result |= {"left_out": smoke.left_out, "drained": smoke.drained}
         if not arguments["enabled"]:
             what = "airflow_canary is false, so there is no canary to send"
             fix = "set airflow_canary to true and run the playbook onprem.airflow.site"
             return result | _verdict(smoke, [_canary.Problem("canary_disabled", "inventory", what, fix)])
+        if not smoke.wanted and smoke.drained:
+            unread = smoke.unread()
+            return result | {"failures": [asdict(problem) for problem in unread]} | _verdict(smoke, unread)
         if not smoke.wanted:
             what = "there is no worker, so no task can run"
             fix = "put a host into the group airflow_worker and run the playbook onprem.airflow.site"
@@ -124,10 +128,7 @@ class ActionModule(ActionBase):
 
 def wanted(workers: dict[str, Any], only: list[str]) -> _canary.Smoke:
     """What a smoke test of these workers has to prove."""
-    known = {
-        name: _canary.Worker(name, tuple(worker.get("queues") or ()), tuple(worker.get("names") or ()))
-        for name, worker in workers.items()
-    }
+    known = {name: _canary.read_worker(name, worker) for name, worker in workers.items()}
     demanded = [name for name in known if name in only] or list(known)
     return _canary.Smoke(known, demanded, secrets.token_hex(6))
 
@@ -154,6 +155,11 @@ def _verdict(smoke: _canary.Smoke, problems: list[_canary.Problem], seconds: flo
         display.display(f"\n{_canary.table(smoke)}\n\n")
     if smoke.left_out:
         display.display(f"Not looked at, because of --limit: {', '.join(smoke.left_out)}\n\n")
+    if smoke.drained:
+        display.display(f"Not looked at, because drained: {', '.join(smoke.drained)}\n\n")
+    if not problems and not smoke.wanted:
+        display.display("No canary was sent.\n\n")
+        return {"msg": "No canary was sent: every worker looked at is drained"}
     if not problems:
         text = f"A canary came back from every queue of every worker looked at: {len(smoke.wanted)}, in {seconds:.0f} s"
         display.display(f"{text}\n\n", color=C.COLOR_OK)

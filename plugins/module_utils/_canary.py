@@ -208,11 +208,42 @@ def log_lines(answer: dict[str, t.Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker of the inventory: the queues that it serves, and the names that it may be known by."""
+    """A worker of the inventory: the queues that it serves, and the names that it may be known by.
+
+    C(drained) are its services that take no tasks, C(unread) the queues that only these serve.
+    """
 
     name: str
     queues: tuple[str, ...]
     names: tuple[str, ...] = ()
+    drained: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The queues that it takes tasks from."""
+        return tuple(queue for queue in self.queues if queue not in self.unread)
+
+    @property
+    def label(self) -> str:
+        """Its name, with the services that are drained where others go on."""
+        return f"{self.name} ({', '.join(self.drained)})" if self.read else self.name
+
+
+def read_worker(name: str, worker: t.Mapping[str, t.Any]) -> Worker:
+    """A worker from the option of the task."""
+    queues = tuple(map(str, worker.get("queues") or ()))
+    services = worker.get("services") or [{"unit": "airflow-worker.service", "queues": queues}]
+    held = {str(unit).removesuffix(".service") for unit in worker.get("drained") or ()}
+    units = {str(service["unit"]).removesuffix(".service"): service["queues"] for service in services}
+    read = {str(queue) for unit, served in units.items() if unit not in held for queue in served}
+    return Worker(
+        name,
+        queues,
+        tuple(worker.get("names") or ()),
+        tuple(unit for unit in units if unit in held),
+        tuple(queue for queue in queues if queue not in read),
+    )
 
 
 @dataclass
@@ -246,7 +277,7 @@ class Smoke:
     @property
     def wanted(self) -> list[Pair]:
         """All pairs that are demanded."""
-        return sorted((queue, name) for name in self.only for queue in self.workers[name].queues)
+        return sorted((queue, name) for name in self.only for queue in self.workers[name].read)
 
     @property
     def open(self) -> list[Pair]:
@@ -259,9 +290,26 @@ class Smoke:
         """Workers that are not looked at."""
         return sorted(set(self.workers) - set(self.only))
 
+    @property
+    def drained(self) -> list[str]:
+        """Workers that are left out, wholly or in part, because they are drained."""
+        return [worker.label for name in sorted(self.only) if (worker := self.workers[name]).drained]
+
     def consumers(self, queue: str) -> list[str]:
         """All workers that take from a queue, demanded or not."""
-        return sorted(worker.name for worker in self.workers.values() if queue in worker.queues)
+        return sorted(worker.name for worker in self.workers.values() if queue in worker.read)
+
+    def unread(self) -> list[Problem]:
+        """The queues that nobody takes from because all their workers are drained: there is nothing to wait for."""
+        problems = []
+        for queue in sorted({queue for name in self.only for queue in self.workers[name].unread}):
+            if not self.consumers(queue):
+                names = sorted(worker.name for worker in self.workers.values() if queue in worker.queues)
+                what = f"no canary was sent: everybody who serves it is drained ({', '.join(names)})"
+                fix = f"take one of them back: `ansible-playbook onprem.airflow.undrain --limit {','.join(names)}`"
+                fix = fix if len(names) > 1 else fix.replace("one of them", "it")
+                problems.append(Problem("canary_drained", f"queue {queue}", what, fix))
+        return problems
 
     # --- sending
 
@@ -356,6 +404,13 @@ class Smoke:
                 f"took {what}, which the inventory does not give it",
                 "name the queue in its airflow_worker_queues, or run the playbook onprem.airflow.site for this host",
             )
+        if canary.queue in self.workers[name].unread:
+            return Problem(
+                "canary_queue",
+                name,
+                f"took {what} although it is drained",
+                f"run `ansible-playbook onprem.airflow.drain --limit {name}` again, or onprem.airflow.undrain",
+            )
         if canary.log == "missing":
             why = f": {canary.last_line}" if canary.last_line else ""
             return Problem(
@@ -379,6 +434,8 @@ class Smoke:
     def would(self) -> str:
         """What a dry run says."""
         parts = [f"{queue} on {name}" for queue, name in self.wanted]
+        if not parts:
+            return "Would send no canary: every worker is drained"
         return f"Would send a canary through {', '.join(parts)}"
 
     def progress(self, left: float) -> str:
@@ -393,7 +450,7 @@ class Smoke:
 
     def finish(self, seconds: float) -> list[Problem]:
         """Everything that is not proved when the time is over."""
-        problems = [*self.broken.values(), *self.failed.values(), *self.strangers.values()]
+        problems = [*self.unread(), *self.broken.values(), *self.failed.values(), *self.strangers.values()]
         for queue in sorted({queue for queue, _name in self.open} - self.unknown):
             names = [name for one, name in self.open if one == queue]
             waiting = [canary for canary in self.pending if canary.queue == queue]
@@ -489,14 +546,16 @@ def table(smoke: Smoke) -> str:
     """Queues by workers, each with the seconds that its canary took."""
     names = sorted(smoke.only)
     rows = [["queue", *names]]
-    for queue in sorted({queue for queue, _name in smoke.wanted}):
+    for queue in sorted({queue for name in names for queue in smoke.workers[name].queues}):
         cells = []
         for name in names:
             canary = smoke.proven.get((queue, name))
             failed = (queue, name) in smoke.failed or canary is None
             seconds = canary.seconds if canary else None
             text = "FAILED" if failed else "ok" if seconds is None else f"{seconds:.1f} s"
-            cells.append(text if (queue, name) in smoke.wanted else "-")
+            if (queue, name) not in smoke.wanted and (queue, name) not in smoke.failed:
+                text = "drained" if queue in smoke.workers[name].unread else "-"
+            cells.append(text)
         rows.append([queue, *cells])
     # Beyond a screen's width a line for each pair is easier to read.
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

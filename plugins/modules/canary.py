@@ -27,7 +27,12 @@ attributes:
     support: none
 options:
   workers:
-    description: The workers by their names, each a dictionary with its C(queues) and the C(names) it may be known by.
+    description:
+      - The workers by their names, each a dictionary with its C(queues), the C(names) it may be known by, and the
+        C(services) that serve the queues, each with its C(unit) and C(queues). Without services it is one,
+        V(airflow-worker.service).
+      - C(drained) are those of its units that are drained. They get no canary; a queue that nobody else serves is told
+        at once.
     type: dict
     required: true
   only:
@@ -85,6 +90,11 @@ failures:
   returned: always
   type: list
   elements: dict
+drained:
+  description: Workers that got no canary because they are drained, with the services, where they have others.
+  returned: always
+  type: list
+  elements: str
 left_out:
   description: Workers that were not looked at.
   returned: always

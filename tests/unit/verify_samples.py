@@ -39,7 +39,7 @@ FIXES = {
 }
 
 # What stands in the file of a drained worker.
-NOTE = "2026-11-22T13:05:00Z by ann"
+NOTE = "since 2026-11-22T13:05:00Z by ann"
 SILENT: dict[str, Any] = {"answers": False, "active_queues": [], "sockets": [], "concurrency": None, "running": None}
 
 
