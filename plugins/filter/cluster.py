@@ -11,7 +11,7 @@ name: cluster
 short_description: What the hosts of a cluster need to know of each other
 description:
   - Derives from the inventory's groups who talks to whom and at which addresses.
-positional: hostvars
+positional: hostvars, leaving
 options:
   _input:
     description: The magic variable C(groups).
@@ -21,6 +21,10 @@ options:
     description: The magic variable C(hostvars).
     type: dict
     required: true
+  leaving:
+    description: Workers that leave the cluster, as a list or separated by commas. They count no more.
+    type: raw
+    default: []
 author: ["onprem.airflow authors (@onprem-airflow)"]
 """
 
@@ -37,9 +41,12 @@ _value:
       C(api_host) as a URL has it, an IPv6 address in brackets.
     - C(master_ips) and C(client_ips), the IP addresses of the masters, and of masters and workers, as far as known.
     - C(unknown), the masters and workers whose facts have not been gathered.
-    - C(connections), the database connections to allow for, in steps of 100.
-    - C(workers), by the names of the workers the C(queues) that each serves and the C(names) it may be known by, and
-      C(canaries), by the ids of their DAGs the queues of all workers.
+    - C(connections), the database connections to allow for, in steps of 500.
+    - C(workers), by the names of the workers the C(queues) that each serves, the C(names) it may be known by, and its
+      C(services) with C(unit), C(node) (what Celery puts before the @) and C(queues) of each.
+    - C(canaries), by the ids of their DAGs the queues of all workers.
+    - C(leaving), the names of the workers that leave.
+    - C(batch), how many workers a change may take at once, as the keyword C(serial) has it.
   type: dict
 """
 
@@ -52,9 +59,15 @@ from ansible_collections.onprem.airflow.plugins.module_utils._sizing import (
     default_worker_concurrency,
     required_connections,
 )
+from ansible_collections.onprem.airflow.plugins.module_utils._workers import expand, mistakes
 
 # Link-local addresses never reach another host's pg_hba.conf: they need a zone.
 LOCAL = re.compile(r"127\.|169\.254\.|::1$|fe80:")
+
+# Connections of PostgreSQL; each costs it some kilobytes of memory.
+STEP = 500
+# How many workers a change takes at once, unless airflow_batch says something else.
+BATCH = "25%"
 
 
 def _address(host: str, hostvars: t.Mapping[str, t.Any]) -> str:
@@ -74,22 +87,38 @@ def _ips(hosts: list[str], hostvars: t.Mapping[str, t.Any]) -> list[str]:
     return found
 
 
-def _concurrency(host: str, hostvars: t.Mapping[str, t.Any]) -> int:
-    facts = _facts(host, hostvars)
+def _worker(host: str, hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    variables, facts = hostvars[host], _facts(host, hostvars)
     default = default_worker_concurrency(int(facts.get("memtotal_mb") or 0), int(facts.get("processor_vcpus") or 1))
-    return int(hostvars[host].get("airflow_worker_concurrency") or default)
-
-
-def _worker(host: str, hostvars: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
-    variables = hostvars[host]
-    queues = [str(queue) for queue in variables.get("airflow_worker_queues") or ["default"]]
+    wanted = variables.get("airflow_worker_services") or [{}]
+    # The preflight tells what is wrong with it; until then it counts as one ordinary service.
+    services = expand(
+        [{}] if mistakes(wanted) else wanted,
+        variables.get("airflow_worker_queues") or ["default"],
+        int(variables.get("airflow_worker_concurrency") or default),
+    )
     names = [host, _address(host, hostvars), str(variables.get("ansible_host") or host)]
-    return {"queues": list(dict.fromkeys(queues)), "names": list(dict.fromkeys(names))}
+    return {
+        "queues": list(dict.fromkeys(queue for service in services for queue in service["queues"])),
+        "names": list(dict.fromkeys(names)),
+        "services": [service["check"] for service in services],
+        "slots": [service["concurrency"] for service in services],
+    }
 
 
-def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def names_of(value: t.Any) -> list[str]:
+    """Hosts' names from a list, or from a text with commas between them."""
+    items = value.split(",") if isinstance(value, str) else value or []
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
+def cluster(
+    groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any], leaving: t.Any = ()
+) -> dict[str, t.Any]:
     """Derive everything from groups and hostvars."""
-    masters, workers = list(groups.get("airflow_master") or []), list(groups.get("airflow_worker") or [])
+    gone = names_of(leaving)
+    masters = list(groups.get("airflow_master") or [])
+    workers = [host for host in groups.get("airflow_worker") or [] if host not in gone]
     clients = list(dict.fromkeys(masters + workers))
 
     def first(group: str) -> str:
@@ -98,9 +127,10 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
 
     api_workers = sum(int(hostvars[host].get("airflow_master_api_workers") or 1) for host in masters)
     count = len(masters)
-    slots = [_concurrency(host, hostvars) for host in workers]
-    connections = required_connections(api_workers, count, count, count, slots)
     served = {host: _worker(host, hostvars) for host in workers}
+    slots = [slots for worker in served.values() for slots in worker.pop("slots")]
+    connections = required_connections(api_workers, count, count, count, slots)
+    known = [*workers, *masters, *(groups.get("airflow_cluster") or [])]
     return {
         "database_host": first("postgresql"),
         "broker_host": first("rabbitmq"),
@@ -108,10 +138,12 @@ def cluster(groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any]) 
         "master_ips": _ips(masters, hostvars),
         "client_ips": _ips(clients, hostvars),
         "unknown": [host for host in clients if "all_ipv4_addresses" not in _facts(host, hostvars)],
-        # In steps, because a change restarts PostgreSQL and one more worker should not.
-        "connections": max(200, math.ceil(connections / 100) * 100),
+        # In large steps, because a change restarts PostgreSQL and more workers should not.
+        "connections": math.ceil(connections / STEP) * STEP,
         "workers": served,
         "canaries": canaries(queue for worker in served.values() for queue in worker["queues"]),
+        "leaving": gone,
+        "batch": (hostvars[known[0]].get("airflow_batch") if known else None) or BATCH,
     }
 
 

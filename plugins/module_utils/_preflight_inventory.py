@@ -26,6 +26,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._sizing import (
     default_worker_concurrency,
     required_connections,
 )
+from ansible_collections.onprem.airflow.plugins.module_utils._workers import expand, mistakes
 
 CLUSTER = "airflow_cluster"
 SERVICES = ("postgresql", "rabbitmq", "airflow_master", "airflow_worker")
@@ -51,6 +52,7 @@ CODES = (
     "secret_reused",
     "unknown_variable",
     "bad_worker_queues",
+    "bad_worker_services",
     "bad_version",
     "bad_template",
     "bad_ignore",
@@ -146,6 +148,7 @@ VALUES = (
     "airflow_version",
     "airflow_worker_concurrency",
     "airflow_worker_queues",
+    "airflow_worker_services",
     "postgresql_max_connections",
     "postgresql_port",
     "postgresql_settings",
@@ -587,6 +590,16 @@ def check_values(inventory: Inventory, exists: Callable[[str], bool], locked_ver
                     "write it like airflow_worker_queues: [default]",
                 )
             )
+        if "airflow_worker" in services and host.values.get("airflow_worker_services"):
+            problems += [
+                Problem(
+                    "bad_worker_services",
+                    host.name,
+                    f"airflow_worker_services {mistake}",
+                    "write it like airflow_worker_services: [{queues: [default]}, {name: gpu, queues: [gpu]}]",
+                )
+                for mistake in mistakes(host.values["airflow_worker_services"])
+            ]
         version = host.values.get("airflow_version")
         if version is not None and not host.get("airflow_lock") and not is_supported_version(version):
             problems.append(
@@ -691,7 +704,7 @@ def check_connections(inventory: Inventory, facts: Mapping[str, tuple[int, int]]
         schedulers=len(masters),
         triggerers=len(masters),
         dag_processors=len(masters),
-        worker_concurrencies=[worker_concurrency(host, facts.get(host.name)) for host in workers],
+        worker_concurrencies=[slots for host in workers for slots in worker_concurrencies(host, facts.get(host.name))],
     )
     if available >= required:
         return []
@@ -706,12 +719,14 @@ def check_connections(inventory: Inventory, facts: Mapping[str, tuple[int, int]]
     ]
 
 
-def worker_concurrency(host: Host, facts: tuple[int, int] | None) -> int:
-    """Task slots of a worker: what the user set, the default for its memory and CPUs, or the most it could be."""
+def worker_concurrencies(host: Host, facts: tuple[int, int] | None) -> list[int]:
+    """Task slots of a host's worker services: what the user set, the default for its memory and CPUs, or the most."""
     try:
-        return int(host.get("airflow_worker_concurrency"))
+        slots = int(host.get("airflow_worker_concurrency"))
     except (TypeError, ValueError):
-        return default_worker_concurrency(*facts) if facts else 16
+        slots = default_worker_concurrency(*facts) if facts else 16
+    wanted = host.get("airflow_worker_services") or [{}]
+    return [service["concurrency"] for service in expand([{}] if mistakes(wanted) else wanted, concurrency=slots)]
 
 
 def _config_number(host: Host, section: str, key: str, default: int) -> int:

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 # The properties that decide() and the module read; `systemctl show --timestamp=us+utc` is in systemd 252 and 257.
@@ -40,13 +41,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit as it should be."""
+    """A unit as it should be. One that is C(held) is left as it is, neither started nor restarted nor waited for."""
 
     name: str
-    state: str = "started"  # started | stopped
+    state: str = "started"  # started | stopped | restarted
     restart_after: tuple[str, ...] = ()
     reload_after: tuple[str, ...] = ()
     ready: Ready = field(default_factory=Ready)
+    held: bool = False
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
@@ -105,17 +107,31 @@ def decide(unit: Unit, shown: dict[str, str], modified: dict[str, float]) -> lis
         return steps
     if not enabled:
         steps.append("enable")
+    if unit.held:
+        return steps
     started = seconds(shown.get("ExecMainStartTimestamp", ""))
     settled = max(started, seconds(shown.get("StateChangeTimestamp", "")))
     if active not in ("active", "reloading", "activating", "deactivating"):
         steps.append("start")
-    elif any(modified.get(path, 0.0) > started for path in (*unit.restart_after, *own_files(shown))):
+    elif unit.state == "restarted" or any(
+        modified.get(path, 0.0) > started for path in (*unit.restart_after, *own_files(shown))
+    ):
         steps.append("restart")
     elif active == "deactivating":
         steps.append("start")
     elif any(modified.get(path, 0.0) > settled for path in unit.reload_after):
         steps.append("reload")
     return steps
+
+
+def works(shown: Mapping[str, str]) -> bool:
+    """Whether a unit has a process that may be in the middle of something: a restart would disturb it."""
+    return shown.get("ActiveState") in ("active", "reloading", "deactivating")
+
+
+def strays(listed: Iterable[str], pattern: str, wanted: Collection[str]) -> list[str]:
+    """The unit files of a folder that match a pattern and are not wanted; without a pattern none."""
+    return sorted(name for name in listed if fnmatch.fnmatchcase(name, pattern) and name not in wanted)
 
 
 def answers(ready: Ready, status: int, body: str) -> bool:

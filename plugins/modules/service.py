@@ -28,10 +28,16 @@ options:
         type: str
         required: true
       state:
-        description: V(started) is enabled and running, V(stopped) is neither.
+        description: V(started) is enabled and running, V(stopped) is neither, V(restarted) has a new process.
         type: str
-        choices: [started, stopped]
+        choices: [started, stopped, restarted]
         default: started
+      hold:
+        description:
+          - A file. While it is there and not empty, the unit is neither started nor restarted nor waited for. When it
+            was emptied after the unit's process began, the unit needs a restart.
+          - See M(onprem.airflow.drain).
+        type: path
       restart_after:
         description:
           - Other files and links whose change needs a restart of this unit.
@@ -65,6 +71,21 @@ options:
     type: list
     elements: path
     default: []
+  outdated:
+    description:
+      - What is done to a running unit that needs a restart. V(report) names it in RV(outdated) and leaves it as it is,
+        for one after the other to be restarted later. What is stopped is started in any case.
+    type: str
+    choices: [restart, report]
+    default: restart
+  pattern:
+    description:
+      - A pattern of the names of units, such as V(airflow-worker*.service). Those in C(/etc/systemd/system) that match
+        it and are not in O(units) are named in RV(strays). They are stopped before anything else is started, since
+        they may hold its ports, and their unit files are removed.
+      - With O(outdated=report) they go on running, and nothing is started beside them.
+    type: str
+    default: ""
   timeout:
     description: Seconds to wait until every unit works.
     type: int
@@ -98,6 +119,26 @@ steps:
   returned: always
   type: dict
   sample: {"airflow-api-server.service": ["enable", "start"]}
+outdated:
+  description: Units that need a restart and did not get it.
+  returned: always
+  type: list
+  elements: str
+held:
+  description: Units that were left as they are because of their O(units[].hold).
+  returned: always
+  type: list
+  elements: str
+strays:
+  description: Units that match O(pattern) and are not wanted.
+  returned: always
+  type: list
+  elements: str
+due:
+  description: RV(outdated) and, with O(outdated=report), RV(strays), which all wait for a later call.
+  returned: always
+  type: list
+  elements: str
 waited:
   description: Seconds until every unit worked.
   returned: always
@@ -121,7 +162,11 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
     decide,
     own_files,
     parse_show,
+    strays,
+    works,
 )
+
+UNITS = "/etc/systemd/system"
 
 # A first probe comes after 0.2 s, later ones ever more rarely, so that the end of a short wait is noticed at once.
 FIRST_DELAY = 0.2
@@ -156,7 +201,15 @@ def _modified(unit: Unit, shown: dict[str, str]) -> dict[str, float]:
     return times
 
 
-def _works(ready: Ready) -> str:
+def _held(path: str | None) -> bool:
+    """Whether a file is there and not empty."""
+    try:
+        return bool(path) and os.path.getsize(str(path)) > 0
+    except OSError:
+        return False
+
+
+def _answers(ready: Ready) -> str:
     """An empty text when the unit works, else why not yet."""
     try:
         if ready.url:
@@ -191,7 +244,7 @@ def _wait(systemd: Systemd, units: list[Unit], leaving: dict[str, str], params: 
             elif shown[name]["ExecMainStartTimestamp"] == leaving.get(name):
                 why[name] = "still the process from before the restart"
             else:
-                why[name] = _works(unit.ready)
+                why[name] = _answers(unit.ready)
             if not why[name]:
                 del waiting[name]
         if not waiting:
@@ -234,13 +287,16 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "state": {"choices": ["started", "stopped"], "default": "started"},
+                    "state": {"choices": ["started", "stopped", "restarted"], "default": "started"},
+                    "hold": {"type": "path"},
                     "restart_after": {"type": "list", "elements": "path", "default": []},
                     "reload_after": {"type": "list", "elements": "path", "default": []},
                     "ready": ready_spec,
                 },
             },
             "restart_after": {"type": "list", "elements": "path", "default": []},
+            "outdated": {"choices": ["restart", "report"], "default": "restart"},
+            "pattern": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 120},
             "stop_timeout": {"type": "int", "default": 90},
             "journal_lines": {"type": "int", "default": 30},
@@ -251,12 +307,15 @@ def main() -> None:
         Unit(
             name=unit["name"],
             state=unit["state"],
-            restart_after=(*module.params["restart_after"], *unit["restart_after"]),
+            restart_after=(*module.params["restart_after"], *unit["restart_after"], *filter(None, [unit["hold"]])),
             reload_after=tuple(unit["reload_after"]),
             ready=Ready(**(unit["ready"] or {})),
+            held=_held(unit["hold"]),
         )
         for unit in module.params["units"]
     ]
+    report = module.params["outdated"] == "report"
+    stray = strays(os.listdir(UNITS), module.params["pattern"], [unit.name for unit in units])
     systemd = Systemd(module)
     begun = time.monotonic()
     shown = systemd.show([unit.name for unit in units])
@@ -267,9 +326,21 @@ def main() -> None:
         systemd.call("daemon-reload")
         shown = systemd.show([unit.name for unit in units])
     steps = {}
+    outdated = []
     for unit in units:
-        if wanted := decide(unit, shown[unit.name], _modified(unit, shown[unit.name])):
+        wanted = decide(unit, shown[unit.name], _modified(unit, shown[unit.name]))
+        if report and "restart" in wanted and works(shown[unit.name]):
+            outdated.append(unit.name)
+            wanted.remove("restart")
+        if report and stray and "start" in wanted:
+            wanted.remove("start")
+        if wanted:
             steps[unit.name] = wanted
+    if not module.check_mode and stray and not report:
+        systemd.call("disable", "--quiet", "--now", "--", *stray)
+        for name in stray:
+            os.unlink(os.path.join(UNITS, name))
+        systemd.call("daemon-reload")
     if not module.check_mode:
         for verb in ("enable", "disable"):
             names = [name for name, wanted in steps.items() if verb in wanted]
@@ -283,8 +354,20 @@ def main() -> None:
             if names:
                 systemd.call(verb, "--no-block", "--", *names)
         leaving = {name: shown[name]["ExecMainStartTimestamp"] for name, wanted in steps.items() if "restart" in wanted}
-        _wait(systemd, [unit for unit in units if unit.state == "started"], leaving, module.params)
-    module.exit_json(changed=bool(steps), steps=steps, waited=round(time.monotonic() - begun, 1))
+        left_alone = [unit.name for unit in units if unit.state == "stopped" or unit.held or (report and stray)]
+        left_alone += outdated
+        _wait(systemd, [unit for unit in units if unit.name not in left_alone], leaving, module.params)
+    if not report:
+        steps |= {name: ["stop", "disable", "remove"] for name in stray}
+    module.exit_json(
+        changed=bool(steps),
+        steps=steps,
+        outdated=outdated,
+        held=[unit.name for unit in units if unit.held],
+        strays=stray,
+        due=[*outdated, *(stray if report else [])],
+        waited=round(time.monotonic() - begun, 1),
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import typing as t
 from pathlib import Path
 
+import pytest
 import yaml
 from ansible_collections.onprem.airflow.plugins.filter.cluster import cluster
 
@@ -46,8 +47,8 @@ def test_connections_come_in_steps_so_that_one_more_worker_restarts_nothing() ->
     workers = [f"w{number}" for number in range(40)]
     hostvars = {name: {"airflow_worker_concurrency": 8} for name in workers} | {"m1": {}}
     few = cluster({"airflow_master": ["m1"], "airflow_worker": workers[:2]}, hostvars)["connections"]
-    assert few == cluster({"airflow_master": ["m1"], "airflow_worker": workers[:3]}, hostvars)["connections"] == 200
-    assert cluster({"airflow_master": ["m1"], "airflow_worker": workers}, hostvars)["connections"] == 600
+    assert few == cluster({"airflow_master": ["m1"], "airflow_worker": workers[:30]}, hostvars)["connections"] == 500
+    assert cluster({"airflow_master": ["m1"], "airflow_worker": workers}, hostvars)["connections"] == 1000
 
 
 def test_workers_are_told_with_their_queues_and_names_and_every_queue_has_a_canary() -> None:
@@ -60,11 +61,44 @@ def test_workers_are_told_with_their_queues_and_names_and_every_queue_has_a_cana
         "w2": {"ansible_host": "w2"},
     }
     found = cluster({"airflow_worker": ["w1", "w2"]}, hostvars)
+    worker = {"unit": "airflow-worker.service", "node": "celery"}
     assert found["workers"] == {
-        "w1": {"queues": ["gpu", "default"], "names": ["w1", "w1.example.com", "192.0.2.1"]},
-        "w2": {"queues": ["default"], "names": ["w2"]},
+        "w1": {
+            "queues": ["gpu", "default"],
+            "names": ["w1", "w1.example.com", "192.0.2.1"],
+            "services": [worker | {"queues": ["gpu", "default"]}],
+        },
+        "w2": {"queues": ["default"], "names": ["w2"], "services": [worker | {"queues": ["default"]}]},
     }
     assert found["canaries"] == {"onprem_airflow_canary_default": "default", "onprem_airflow_canary_gpu": "gpu"}
+
+
+def test_a_host_may_have_several_services_and_counts_with_the_slots_and_queues_of_all() -> None:
+    services = [{"queues": ["default"], "concurrency": 100}, {"name": "gpu", "queues": ["gpu"], "concurrency": 200}]
+    found = cluster({"airflow_worker": ["w1"]}, {"w1": {"airflow_worker_services": services}})
+    assert found["workers"]["w1"]["queues"] == ["default", "gpu"]
+    assert found["workers"]["w1"]["services"][1] == {
+        "unit": "airflow-worker@gpu.service",
+        "node": "gpu",
+        "queues": ["gpu"],
+    }
+    assert found["connections"] == 500
+    services[1]["concurrency"] = 400
+    assert cluster({"airflow_worker": ["w1"]}, {"w1": {"airflow_worker_services": services}})["connections"] == 1000
+
+
+@pytest.mark.parametrize("leaving", [["w2"], "w2", " w2 , "])
+def test_a_worker_that_leaves_counts_no_more(leaving: t.Any) -> None:
+    hostvars = {"w1": {}, "w2": {"airflow_worker_queues": ["gpu"], "ansible_facts": {"all_ipv4_addresses": ["192.0.2.2"]}}}
+    found = cluster({"airflow_worker": ["w1", "w2"]}, hostvars, leaving)
+    assert list(found["workers"]) == ["w1"]
+    assert found["client_ips"] == []
+    assert list(found["canaries"].values()) == ["default"]
+
+
+def test_the_batch_is_a_quarter_unless_the_inventory_says_otherwise() -> None:
+    assert cluster({"airflow_worker": ["w1"]}, {"w1": {}})["batch"] == "25%"
+    assert cluster({"airflow_worker": ["w1"]}, {"w1": {"airflow_batch": 3}})["batch"] == 3
 
 
 def test_a_playbook_that_imports_site_has_the_derived_variables(tmp_path: Path, ansible_playbook) -> None:  # type: ignore[no-untyped-def]
