@@ -94,7 +94,8 @@ class Host:
         self._timed("services", self._services)
         ready = bool(self.kinds and self.has_libraries)
         if self.kinds and not self.has_libraries:
-            self.skip("config", "no release is installed, so there is no Python to look with")
+            check = "config" if "host" in self.options.checks else "logs"
+            self.skip(check, "no release is installed, so there is no Python to look with")
         if ready:
             self._timed("config", self._config)
         if ready and "host" in self.options.checks:
@@ -113,6 +114,7 @@ class Host:
         if "host" not in self.options.checks:
             # A second look: what it needed from the first parts was told by the first one.
             self.problems = [problem for problem in self.problems if problem.check == "logs"]
+            self.report.setdefault("log_servers", [])
             self.report = {key: self.report[key] for key in ("log_servers", "skipped", "wall_seconds", "cpu_seconds")}
         told = {(problem.code, problem.subject, problem.what): problem for problem in self.problems}
         return [problem.as_dict() for problem in told.values()], self.report

@@ -337,7 +337,10 @@ def table(document: Mapping[str, t.Any], width: int = 120, colour: bool = False)
             lines += _wrapped(f"which also shows as: {consequences(problem, hosts)}", width, "      ", "           ")
         lines.append("")
     if drained := drained_workers(document):
-        told = some([f"{name} ({text})" for name, text in drained], 8)
+        alike: dict[str, list[str]] = {}
+        for name, text in drained:
+            alike.setdefault(text, []).append(name)
+        told = some([f"{some(names)} ({text})" for text, names in alike.items()], 8)
         back = undrain(name for name, _text in drained)
         lines += [*_wrapped(f"Drained: {told}. To take back: `{back}`", width, "", "  "), ""]
     if document["not_looked_at"]:

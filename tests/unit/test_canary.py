@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.onprem.airflow.plugins.module_utils import _canary
 from ansible_collections.onprem.airflow.plugins.module_utils._canary import ApiError, Canary, Smoke, Worker
 
@@ -104,6 +107,78 @@ def test_nothing_is_sent_through_a_queue_that_is_settled_broken_or_unknown() -> 
     found.unknown = {"new"}
     assert found.next_round(0, 120) == {}
     assert found.open == [("new", "a")]
+
+
+# --- Workers that are drained
+
+
+def with_drained(only: list[str] | None = None, **drained: list[str]) -> Smoke:
+    """Three workers, of which one has two services, with these units drained."""
+    two = [{"unit": "airflow-worker@light.service", "queues": ["default"]}]
+    two += [{"unit": "airflow-worker@gpu.service", "queues": ["gpu", "default"]}]
+    given: dict[str, dict[str, Any]] = {
+        "a": {"queues": ["default"]},
+        "b": {
+            "queues": ["default", "etl"],
+            "services": [{"unit": "airflow-worker.service", "queues": ["default", "etl"]}],
+        },
+        "c": {"queues": ["default", "gpu"], "services": two},
+    }
+    workers = {
+        name: _canary.read_worker(name, worker | {"drained": drained.get(name)}) for name, worker in given.items()
+    }
+    return Smoke(workers, only or list(workers), TOKEN)
+
+
+def test_a_drained_worker_gets_no_canary() -> None:
+    found = with_drained(a=["airflow-worker"])
+    assert found.wanted == [("default", "b"), ("default", "c"), ("etl", "b"), ("gpu", "c")]
+    assert (found.drained, found.left_out, found.unread()) == (["a"], [], [])
+    assert found.next_round(0, 120) == {"default": 4, "etl": 1, "gpu": 1}, "two that take from default"
+    for pair in found.wanted:
+        found.judge(back(*pair))
+    assert not found.open and not found.finish(20)
+    assert _canary.table(found).splitlines() == [
+        "  queue     a         b       c",
+        "  default   drained   3.0 s   3.0 s",
+        "  etl       -         3.0 s   -",
+        "  gpu       -         -       3.0 s",
+    ]
+    assert with_drained().drained == []
+
+
+def test_a_queue_that_only_drained_workers_serve_is_told_and_not_waited_for() -> None:
+    found = with_drained(b=["airflow-worker.service"])
+    assert ("etl", "b") not in found.wanted
+    (problem,) = found.unread()
+    assert (problem.code, problem.host) == ("canary_drained", "queue etl")
+    assert "is drained (b)" in problem.what and "onprem.airflow.undrain --limit b`" in problem.fix
+    for pair in found.wanted:
+        found.judge(back(*pair))
+    assert not found.open and codes(found) == [("canary_drained", "queue etl")]
+
+
+def test_a_queue_of_a_host_is_left_out_only_when_none_of_its_services_reads_it() -> None:
+    found = with_drained(c=["airflow-worker@gpu"])
+    assert [pair for pair in found.wanted if pair[1] == "c"] == [("default", "c")]
+    assert found.drained == ["c (airflow-worker@gpu)"]
+    assert [problem.host for problem in found.unread()] == ["queue gpu"]
+    assert with_drained(c=["airflow-worker@light"]).unread() == []
+
+
+def test_when_all_workers_looked_at_are_drained_there_is_nothing_to_prove() -> None:
+    found = with_drained(["a"], a=["airflow-worker"])
+    assert (found.wanted, found.drained, found.left_out) == ([], ["a"], ["b", "c"])
+    assert found.unread() == [], "others serve its queue"
+    assert "no canary" in found.would()
+
+
+def test_a_drained_worker_that_takes_a_canary_is_told() -> None:
+    found = with_drained(a=["airflow-worker"])
+    for pair in [*found.wanted, ("default", "a")]:
+        found.judge(back(*pair))
+    (problem,) = found.finish(20)
+    assert (problem.code, problem.host) == ("canary_queue", "a") and "drained" in problem.what
 
 
 # --- What came back
@@ -341,3 +416,62 @@ def test_the_seconds_are_those_from_the_request_to_the_end() -> None:
 )
 def test_a_refusal_is_one_line(body: bytes, text: str) -> None:
     assert _canary.detail(401, body) == text
+
+
+# --- The playbook
+
+
+@pytest.fixture
+def smoke_playbook(tmp_path: Path, ansible_playbook: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the playbook dry on hosts that are this machine, each with a find of its own that tells what is drained."""
+
+    def run(drained: dict[str, str], *arguments: str, groups: dict[str, list[str]] | None = None) -> Any:
+        hosts: dict[str, dict[str, Any]] = {}
+        for name in ("master1", "worker1", "worker2", "worker3"):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "find").write_text(f"#!/bin/sh\nprintf '{drained.get(name, '')}'\n")
+            (folder / "python").write_text(f'#!/bin/sh\nPATH={folder}:$PATH exec {sys.executable} "$@"\n')
+            for path in folder.iterdir():
+                path.chmod(0o755)
+            hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(folder / "python")}
+        hosts["worker2"]["airflow_worker_queues"] = ["default", "gpu"]
+        shared = dict.fromkeys(SECRET_VARIABLES, "x" * 40) | {"ansible_become": False}
+        workers = {name: hosts[name] for name in hosts if name != "master1"}
+        children = {"airflow_master": {"hosts": {"master1": hosts["master1"]}}, "airflow_worker": {"hosts": workers}}
+        for group, names in (groups or {}).items():
+            children[group] = {"hosts": {name: {} for name in names}}
+        inventory = {"all": {"vars": shared, "children": {"airflow_cluster": {"children": children}}}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        playbook = CHECKOUT / "playbooks" / "smoke.yml"
+        return ansible_playbook("-i", tmp_path / "hosts.yml", playbook, "--check", *arguments, json_output=False)
+
+    return run
+
+
+SECRET_VARIABLES = ["airflow_admin_password", "airflow_api_secret_key", "airflow_fernet_key", "airflow_jwt_secret"]
+SECRET_VARIABLES += ["airflow_broker_password", "airflow_database_password", "airflow_results_database_password"]
+
+
+def test_the_playbook_asks_the_workers_who_is_drained(smoke_playbook: Callable[..., Any]) -> None:
+    ran = smoke_playbook({"worker3": r"airflow-worker\n"})
+    assert ran.rc == 0, ran.output
+    would = "Would send a canary through default on worker1, default on worker2, gpu on worker2"
+    assert f"\n{would}\n" in ran.output
+    ran = smoke_playbook({"worker3": r"airflow-worker\n"}, "--limit", "worker1,worker3")
+    assert ran.rc == 0 and "\nWould send a canary through default on worker1\n" in ran.output, ran.output
+    # As scale_out does it with the hosts that are new.
+    pattern = ["-e", "__airflow_smoke_hosts=airflow_new"]
+    ran = smoke_playbook({}, *pattern, groups={"airflow_new": ["worker3"]})
+    assert ran.rc == 0 and "\nWould send a canary through default on worker3\n" in ran.output, ran.output
+
+
+def test_the_playbook_ends_at_once_when_only_a_drained_worker_serves_a_queue(
+    smoke_playbook: Callable[..., Any],
+) -> None:
+    ran = smoke_playbook({"worker2": r"airflow-worker\n"}, "--limit", "worker2")
+    assert ran.rc != 0
+    assert "Not looked at, because drained: worker2\n" in ran.output, ran.output
+    assert "queue gpu: no canary was sent: everybody who serves it is drained (worker2) [canary_drained]" in ran.output
+    ran = smoke_playbook({"worker1": r"airflow-worker\n"}, "--limit", "worker1")
+    assert ran.rc == 0 and "No canary was sent." in ran.output, ran.output

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import time
 import typing as t
 
 import pytest
-from ansible_collections.onprem.airflow.plugins.module_utils import _executor_check, _judge, _settings
+from ansible_collections.onprem.airflow.plugins.module_utils import _drain, _executor_check, _judge, _probe, _settings
 
 RUNNING = {
     "LoadState": "loaded",
@@ -26,7 +27,7 @@ def options(tmp_path: pathlib.Path, **changes: t.Any) -> _executor_check.Options
     values: dict[str, t.Any] = {
         "name": "h1",
         "roles": ["rabbitmq"],
-        "services": [{"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}],
+        "services": ONE,
         "queue_type": "quorum",
         "management_url": "",
         "log_servers": [],
@@ -50,7 +51,50 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
         "units",
         lambda names: {name: {"Id": name, **RUNNING, **states.get(name, {})} for name in names},
     )
+    monkeypatch.setattr(_executor_check._look, "running_workers", lambda: [])
     return states
+
+
+@pytest.fixture
+def flags(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder that says which workers are drained."""
+    folder = tmp_path / "drained"
+    folder.mkdir()
+    for name in ("held", "flag"):
+        function = getattr(_drain, name)
+        monkeypatch.setattr(_drain, name, lambda unit, path=str(folder), function=function: function(unit, path))
+    return folder
+
+
+ONE = [{"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}]
+TWO = [
+    {"unit": "airflow-worker@a.service", "node": "a", "queues": ["default", "etl"]},
+    {"unit": "airflow-worker@b.service", "node": "b", "queues": ["etl", "gpu"]},
+]
+
+
+def looked(host: _executor_check.Host, monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[tuple[str, str]]:
+    """Services and settings of the host, which has these variables in place of files; codes and subjects."""
+    monkeypatch.setattr(_settings, "release_options", lambda package: KNOWN)
+    monkeypatch.setattr(_settings, "problems", lambda *arguments: [])
+    monkeypatch.setattr(_settings, "file_modes", lambda paths: {})
+
+    def sources(shown: t.Mapping[str, str]) -> _settings.Sources:
+        mine = {name: value for name, value in variables.items() if not name.startswith("PORT_")}
+        name = shown["Id"].removesuffix(".service").partition("@")[2]
+        if port := variables.get(f"PORT_{name}"):
+            mine["AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"] = port
+        return _settings.Sources(_settings.parse_config("/absent", ""), mine, {}, "/")
+
+    monkeypatch.setattr(host, "_sources", sources)
+    host._services()
+    host._config()
+    return [(problem.code, problem.subject) for problem in host.problems if problem.code != "release_missing"]
+
+
+KNOWN = _settings.Known(
+    {"logging.worker_log_server_port": _settings.Option("8793"), "celery.broker_url": _settings.Option("")}
+)
 
 
 def test_a_host_without_airflow_is_its_services(tmp_path: pathlib.Path, systemd: dict[str, dict[str, str]]) -> None:
@@ -114,6 +158,13 @@ def test_a_second_look_tells_only_of_logs(
     assert [(problem["code"], problem["subject"]) for problem in problems] == [("log_forbidden", "log:worker1")]
     assert [item["host"] for item in report["log_servers"]] == ["worker1"]
     assert "units" not in report
+
+
+def test_a_second_look_without_a_release_says_so(tmp_path: pathlib.Path, systemd: dict[str, dict[str, str]]) -> None:
+    chosen = options(tmp_path, roles=["airflow_master"], checks=["logs"])
+    problems, report = _executor_check.Host(chosen, has_libraries=False).check()
+    assert problems == [] and report["log_servers"] == []
+    assert [item["check"] for item in report["skipped"]] == ["logs"]
 
 
 def test_on_a_host_that_is_both_each_service_is_judged_as_what_it_is(
@@ -180,6 +231,177 @@ def test_what_is_installed_says_what_a_host_is(tmp_path: pathlib.Path, monkeypat
     monkeypatch.setattr(_executor_check._look, "database_units", lambda: ["postgresql@17-main.service"])
     (tmp_path / "airflow-worker.service").touch()
     assert _executor_check.installed_roles(str(tmp_path)) == ["postgresql", "airflow_worker"]
+
+
+def test_a_host_may_have_only_services_with_names(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_executor_check._look, "database_units", list)
+    (tmp_path / "airflow-worker@gpu.service").touch()
+    assert _executor_check.installed_roles(str(tmp_path)) == ["airflow_worker"]
+
+
+def test_each_service_of_a_worker_is_looked_at(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = _executor_check.Host(options(tmp_path, roles=["airflow_worker"], services=TWO), has_libraries=True)
+    # The second one's port is its own; API servers ask the first one's.
+    assert looked(host, monkeypatch, PORT_a="8800", PORT_b="8801") == []
+    assert [unit["name"] for unit in host.report["units"]] == ["airflow-worker@a.service", "airflow-worker@b.service"]
+    assert [(w["unit"], w["node"].split("@")[0], w["queues"]) for w in host.report["workers"]] == [
+        ("airflow-worker@a.service", "a", ["default", "etl"]),
+        ("airflow-worker@b.service", "b", ["etl", "gpu"]),
+    ]
+    assert host.report["log_server"]["port"] == 8800
+    assert host.report["settings"]["logging.worker_log_server_port"] == "8800"
+    assert host.queues == ["default", "etl", "gpu"]
+
+
+def test_another_setting_that_differs_between_services_is_told(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(_settings.MUST_MATCH, "logging.other", _settings.BOTH)
+    shown = _settings.shown
+    monkeypatch.setattr(
+        _settings,
+        "shown",
+        lambda found, kinds: shown(found, kinds) | {"logging.other": found["logging.worker_log_server_port"].value},
+    )
+    host = _executor_check.Host(options(tmp_path, roles=["airflow_worker"], services=TWO), has_libraries=True)
+    assert looked(host, monkeypatch, PORT_b="8801") == [("setting_differs", "setting:logging.other")]
+
+
+def test_a_drained_worker_is_reported_and_not_blamed(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (flags / "airflow-worker").write_text("since 2026-11-22T16:58:00Z by ann\n")
+    chosen = options(tmp_path, roles=["airflow_worker"])
+
+    host = _executor_check.Host(chosen, has_libraries=True)
+    assert looked(host, monkeypatch) == [], "its file is newer than the process, and it is drained"
+    assert host.report["workers"][0]["drained"] == "since 2026-11-22T16:58:00Z by ann"
+    assert host.report["log_server"]["port"] == 8793, "it goes on serving logs"
+
+    systemd["airflow-worker.service"] = {"ActiveState": "inactive", "SubState": "dead"}
+    host = _executor_check.Host(chosen, has_libraries=True)
+    assert looked(host, monkeypatch) == []
+    assert "log_server" not in host.report, "nobody is asked for logs that cannot be had"
+    assert [item["check"] for item in host.report["skipped"]] == ["logs"]
+
+    systemd["airflow-worker.service"]["UnitFileState"] = "disabled"
+    host = _executor_check.Host(chosen, has_libraries=True)
+    assert [code for code, _subject in looked(host, monkeypatch)] == ["unit_disabled"]
+
+
+def test_a_drained_worker_may_run_an_old_release(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "current").mkdir()
+    systemd["airflow-worker.service"] = {"MainPID": "7"}
+    monkeypatch.setattr(_executor_check._look, "running_release", lambda pid, root: "3.3.1-old")
+    chosen = options(tmp_path, roles=["airflow_worker"])
+    found = looked(_executor_check.Host(chosen, has_libraries=True), monkeypatch)
+    assert found == [("release_not_running", "unit:airflow-worker.service")]
+    (flags / "airflow-worker").write_text("since now by ann\n")
+    assert looked(_executor_check.Host(chosen, has_libraries=True), monkeypatch) == []
+
+
+def test_only_the_service_that_is_drained_is_not_blamed(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (flags / "airflow-worker@b").write_text("since now by ann\n")
+    for service in TWO:
+        systemd[str(service["unit"])] = {"ActiveState": "inactive"}
+    host = _executor_check.Host(options(tmp_path, roles=["airflow_worker"], services=TWO), has_libraries=True)
+    assert looked(host, monkeypatch) == [("unit_stopped", "unit:airflow-worker@a.service")]
+    assert "log_server" in host.report, "that of the first one, which should run"
+
+
+def test_a_restart_that_was_cut_off_is_one_problem(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flag = flags / "airflow-worker"
+    flag.touch()
+    began = 1795366632.0  # RUNNING
+    chosen = options(tmp_path, roles=["airflow_worker"])
+    os.utime(flag, (began - 60, began - 60))
+    assert looked(_executor_check.Host(chosen, has_libraries=True), monkeypatch) == []
+    os.utime(flag, (began + 60, began + 60))
+    host = _executor_check.Host(chosen, has_libraries=True)
+    assert looked(host, monkeypatch) == [("unit_outdated", "unit:airflow-worker.service")]
+    (problem,) = [problem for problem in host.problems if problem.code == "unit_outdated"]
+    assert "take no more tasks" in problem.what and "onprem.airflow.restart --limit h1" in problem.fix
+    assert host.report["workers"][0]["drained"] == ""
+    systemd["airflow-worker.service"] = {"ActiveState": "inactive"}
+    found = looked(_executor_check.Host(chosen, has_libraries=True), monkeypatch)
+    assert [code for code, _subject in found] == ["unit_stopped"], "that says it all"
+
+
+@pytest.mark.parametrize("roles, fix", [(["airflow_worker"], "airflow.queues"), (["airflow_master"], "scale_in")])
+def test_a_worker_that_the_inventory_does_not_have_is_told(
+    roles: list[str],
+    fix: str,
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = ["airflow-worker@old.service", *(["airflow-worker.service"] if "airflow_worker" in roles else [])]
+    monkeypatch.setattr(_executor_check._look, "running_workers", lambda: running)
+    host = _executor_check.Host(options(tmp_path, roles=roles), has_libraries=True)
+    assert looked(host, monkeypatch) == [("worker_unknown", "unit:airflow-worker@old.service")]
+    (problem,) = [problem for problem in host.problems if problem.code == "worker_unknown"]
+    assert fix in problem.fix
+
+
+def test_each_service_is_asked_by_its_own_name(
+    tmp_path: pathlib.Path,
+    systemd: dict[str, dict[str, str]],
+    flags: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (flags / "airflow-worker@b").write_text("since now by ann\n")
+    third = {"unit": "airflow-worker@c.service", "node": "c", "queues": ["gpu"]}
+    systemd["airflow-worker@c.service"] = {"ActiveState": "inactive"}
+    chosen = options(tmp_path, roles=["airflow_worker"], services=[*TWO, third])
+    host = _executor_check.Host(chosen, has_libraries=True)
+    looked(host, monkeypatch)
+    host.problems.clear()
+    asked = []
+
+    def worker(url: str, settings: t.Any, node: str, timeout: float) -> dict[str, t.Any]:
+        asked.append(node.split("@")[0])
+        queues = ["default"] if node.startswith("a@") else []
+        return {"answers": True, "ping_ms": 1.0, "active_queues": queues, "concurrency": 2, "running": 1, "pid": 0}
+
+    monkeypatch.setattr(_executor_check._look, "worker", worker)
+    monkeypatch.setattr(_probe, "broker", lambda *given, **more: _probe.BrokerFound(queues=[]))
+    host._workers_and_queues(_probe.Node("mq1", 5672, "u", "p", "v"), "amqp://")
+    assert sorted(asked) == ["a", "b"]
+    # The first one does not read etl; the second one does not have to; the third one does not run.
+    assert [(p.code, p.subject, "airflow-worker@a" in p.what) for p in host.problems] == [
+        ("worker_not_consuming", "queue:etl", True)
+    ]
+    assert [w["answers"] for w in host.report["workers"]] == [True, True, None]
+    assert host.report["workers"][1]["running"] == 1
+    (skipped,) = [item["why"] for item in host.report["skipped"] if item["check"] == "worker"]
+    assert skipped == "airflow-worker@c.service is not active"
 
 
 @pytest.mark.parametrize("text, expected", [("8793", 8793), ("", 5), ("many", 5)])

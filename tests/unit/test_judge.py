@@ -49,6 +49,23 @@ def test_units(change: dict[str, t.Any], expected: list[str]) -> None:
     assert codes(_judge.units("h1", [UNIT | change])) == expected
 
 
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"active": "inactive"}, []),
+        ({"active": "failed"}, []),
+        ({"active": "activating", "sub": "auto-restart"}, []),
+        # After it is undrained it must come back when the host boots, and there is no unit to undrain without one.
+        ({"active": "inactive", "enabled": "disabled"}, ["unit_disabled"]),
+        ({"load": "not-found", "active": "inactive"}, ["unit_missing"]),
+    ],
+)
+def test_a_drained_unit_may_be_stopped(change: dict[str, t.Any], expected: list[str]) -> None:
+    assert codes(_judge.units("h1", [UNIT | change], ["airflow-worker.service"])) == expected
+    others = codes(_judge.units("h1", [UNIT | change], ["airflow-worker@other.service"]))
+    assert others != expected or expected == ["unit_missing"]
+
+
 def test_every_failure_of_a_connection_has_its_own_words() -> None:
     for kind in _judge.SERVICES:
         made = {code for code in CODES if code.startswith(f"{kind}_") and code != "api_version_differs"}
@@ -114,6 +131,48 @@ OTHER = {"queue": "default", "host": "192.0.2.5", "port": 6000}
 )
 def test_a_worker(seen: dict[str, t.Any], consumers: list[t.Any] | None, expected: list[str]) -> None:
     assert codes(_judge.worker("h1", seen, consumers, 7)) == expected
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"active_queues": []}, []),
+        ({"active_queues": [], "answers": False}, []),
+        ({"active_queues": [], "pid": 8}, []),
+        ({}, ["worker_queue_unexpected"]),
+    ],
+)
+def test_a_drained_worker_only_has_to_take_no_tasks(change: dict[str, t.Any], expected: list[str]) -> None:
+    seen = SEEN | {"drained": "since 3 pm by ann"} | change
+    problems = _judge.worker("h1", seen, [], 7)
+    assert codes(problems) == expected
+    for problem in problems:
+        assert "since 3 pm by ann" in problem.what and "onprem.airflow.drain --limit h1" in problem.fix
+
+
+def test_a_worker_among_several_is_named() -> None:
+    gpu = SEEN | {"unit": "airflow-worker@gpu.service", "node": "gpu@h1", "queues": ["gpu"], "answers": False}
+    (problem,) = _judge.worker("h1", gpu, None, 7)
+    assert problem.subject == "worker:gpu@h1" and "`systemctl restart airflow-worker@gpu`" in problem.fix
+    (problem,) = _judge.worker("h1", gpu | {"answers": True, "pid": 8}, None, 7)
+    assert "the name gpu@h1" in problem.what
+    other = _judge.worker("h1", gpu | {"answers": True, "active_queues": ["gpu", "x"]}, None, 7)
+    assert codes(other) == ["worker_queue_unexpected"] and "airflow_worker_services" in other[0].fix
+    (problem,) = _judge.worker("h1", SEEN | {"answers": False}, None, 7)
+    assert problem.subject == "worker:h1"
+
+
+def test_a_worker_that_was_to_be_started_anew() -> None:
+    assert codes(_judge.outdated("h1", "airflow-worker.service", [], cut_off=True)) == ["unit_outdated"]
+    (problem,) = _judge.outdated("h1", "airflow-worker.service", ["/etc/x"], cut_off=True)
+    assert "onprem.airflow.restart --limit h1" in problem.fix and "/etc/x" not in problem.what
+
+
+def test_workers_that_nobody_wants() -> None:
+    assert codes(_judge.unknown_workers("h1", ["a"], ["a", "b"])) == []
+    problems = _judge.unknown_workers("h1", ["c", "a", "b"], ["a"])
+    assert [problem.subject for problem in problems] == ["unit:b", "unit:c"]
+    assert codes(problems) == ["worker_unknown"] * 2
 
 
 def test_queues() -> None:

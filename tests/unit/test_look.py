@@ -36,6 +36,21 @@ def test_a_unit_is_described() -> None:
     assert _look.describe_unit({"Id": "x", "MemoryCurrent": "[not set]"}, "/opt/airflow")["memory_mb"] is None
 
 
+def test_the_workers_that_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "systemctl"
+    fake.write_text(
+        """#!/bin/sh
+case "$*" in *--state=active*airflow-worker.service*"airflow-worker@*.service"*)
+echo "airflow-worker@gpu.service loaded active running Airflow's worker"
+echo "airflow-worker.service     loaded active running Airflow's worker"
+esac
+"""
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert _look.running_workers() == ["airflow-worker.service", "airflow-worker@gpu.service"]
+
+
 def test_the_command_line_of_a_unit() -> None:
     assert _look.arguments(SHOWN) == ["/x/airflow", "celery", "worker", "--queues", "a b,gpu"]
     assert _look.arguments({}) == []

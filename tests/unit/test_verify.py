@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.onprem.airflow.plugins.module_utils import _verify, _verify_causes, _verify_compare
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import CHECKS, CODES
 from ansible_collections.onprem.airflow.plugins.module_utils._settings import MUST_MATCH
-from verify_samples import FILES, Sample, large
+from verify_samples import FILES, NOTE, Sample, large
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = (CHECKOUT / "docs" / "verify.md").read_text()
@@ -248,6 +248,134 @@ def test_a_queue_that_a_worker_serves_is_served_whatever_a_master_saw() -> None:
     sample = Sample(GPU)
     sample.report("master1")["unserved"] = [{"queue": "gpu", "why": "3 messages wait"}]
     assert not sample.codes()
+
+
+# --- workers that are drained, and hosts with several --------------------------------------------------------------
+
+
+def test_a_drained_worker_is_no_problem_and_told() -> None:
+    sample = Sample(3).drain("worker2")
+    document = sample.document()
+    assert document["ok"] and not document["not_looked_at"] and not document["limited"]
+    assert document["hosts"]["worker2"]["checks"]["worker"] == {"status": "drained", "detail": "drained"}
+    assert document["hosts"]["worker2"]["report"]["workers"][0]["drained"] == NOTE
+    assert document["hosts"]["worker1"]["checks"]["worker"]["status"] == "ok"
+    lines = _verify.table(document, 160).splitlines()
+    rows = [line for line in lines if line.startswith("worker")]
+    assert [("1/8" in row, "drained" in row) for row in rows] == [(True, False), (False, True), (True, False)]
+    command = "ansible-playbook onprem.airflow.undrain --limit worker2"
+    assert f"Drained: worker2 ({NOTE}). To take back: `{command}`" in lines
+    assert lines[-1] == "Verified 6 hosts: nothing is wrong."
+    assert "Drained" not in _verify.table(Sample(3).document(), 160)
+
+
+def test_what_is_left_out_of_a_drained_worker_is_no_problem_either() -> None:
+    sample = Sample(2).drain("worker2", stopped=True)
+    sample.report("worker2")["skipped"].append({"check": "logs", "why": "it is drained and stopped"})
+    sample.report("worker2")["skipped"].append({"check": "worker", "why": "the broker cannot be used"})
+    document = sample.document()
+    assert document["ok"] and document["hosts"]["worker2"]["checks"]["worker"]["status"] == "drained"
+    assert {"host": "worker2", "check": "logs", "why": "it is drained and stopped"} in document["not_looked_at"]
+
+
+def test_many_drained_workers_are_not_folded_and_told_together() -> None:
+    sample = large()
+    for number in range(1, 4):
+        sample.drain(f"worker{number}")
+    text = _verify.table(sample.document(), 160)
+    assert "197 hosts more: all ok" in text and "\nworker2 " in text
+    assert f"Drained: worker1, worker2, worker3 ({NOTE})" in text
+
+
+def test_a_queue_whose_workers_are_all_drained_is_a_problem() -> None:
+    sample = Sample({"worker1": ["default"], "gpu1": ["gpu"], "gpu2": ["gpu"]}).drain("gpu1")
+    assert not sample.codes()
+    problem = only(sample.drain("gpu2"))
+    # Nothing is sent there as far as the masters know, and still the inventory promises that it is served.
+    assert (problem["code"], problem["subject"], problem["hosts"]) == ("queue_unserved", "queue:gpu", ["gpu1", "gpu2"])
+    assert "drained (gpu1, gpu2)" in problem["what"]
+    assert "one of them" in problem["fix"] and "undrain --limit gpu1,gpu2" in problem["fix"]
+    sample.report("master1")["unserved"] = [{"queue": "gpu", "why": "3 messages wait"}]
+    problem = only(sample)
+    assert problem["hosts"] == ["master1"] and "3 messages wait" in problem["what"]
+
+
+def test_a_queue_whose_last_worker_that_is_not_drained_is_ill_follows_from_that() -> None:
+    sample = Sample({"worker1": ["default"], "gpu1": ["gpu"], "gpu2": ["gpu"]}).drain("gpu1").silence("gpu2")
+    sample.report("gpu1")["queues"] = []
+    assert follows(only(sample.problem("worker_silent", "gpu2", "worker:gpu2"))) == {("queue_unserved", "master1")}
+
+
+def test_a_queue_is_told_with_those_that_are_drained_and_those_that_do_not_read_it() -> None:
+    sample = Sample({"worker1": ["default"], "gpu1": ["gpu"], "gpu2": ["gpu"]}).drain("gpu1").silence("gpu2")
+    sample.report("gpu1")["queues"] = []
+    problem = only(sample)
+    assert "gpu1, which should, is drained" in problem["what"]
+    assert problem["fix"].startswith("see why gpu2 does not") and "undrain --limit gpu1" in problem["fix"]
+
+
+def test_whether_a_worker_that_was_left_out_is_drained_is_not_known() -> None:
+    sample = Sample({"worker1": ["default"], "gpu1": ["gpu"], "gpu2": ["gpu"]}).drain("gpu1").leave_out("gpu2")
+    for name in ("master1", "gpu1"):
+        sample.report(name)["queues"] = [q for q in sample.report(name)["queues"] if q["name"] != "gpu"]
+    sample.report("master1")["consumers"] = [c for c in sample.report("master1")["consumers"] if c["queue"] != "gpu"]
+    assert not sample.codes()
+
+
+def test_services_of_one_host_stand_for_themselves() -> None:
+    sample = Sample({"worker1": ["default"], "worker2": ["default"]}).split("worker2", light=["default"], gpu=["gpu"])
+    assert not sample.codes()
+    document = sample.document()
+    assert document["hosts"]["worker2"]["checks"]["worker"]["detail"] == "2/16"
+    assert document["hosts"]["worker2"]["queues"] == ["default", "gpu"]
+    taken = {queue["name"]: queue["workers"] for queue in document["queues"]}
+    assert taken == {"default": ["worker1", "worker2"], "gpu": ["worker2"]}
+
+    sample.drain("worker2", "airflow-worker@light.service")
+    document = sample.document()
+    assert document["ok"] and document["hosts"]["worker2"]["checks"]["worker"]["detail"] == "1 of 2 drained"
+    assert f"worker2 (airflow-worker@light {NOTE})" in _verify.table(document, 160)
+    sample.drain("worker2", "airflow-worker@gpu.service")
+    problem = only(sample)
+    assert (problem["code"], problem["subject"]) == ("queue_unserved", "queue:gpu")
+
+
+@pytest.mark.parametrize(
+    ("cause", "ill", "well"),
+    [
+        (("unit_stopped", "unit:airflow-worker@gpu.service"), "worker:gpu@worker2", "worker:light@worker2"),
+        (("unit_outdated", "unit:airflow-worker@gpu.service"), "queue:gpu", "queue:default"),
+        (("worker_silent", "worker:gpu@worker2"), "queue:gpu", "queue:default"),
+        (("queue_wrong_type", "queue:gpu"), "worker:gpu@worker2", "worker:light@worker2"),
+        (("unit_failing", "unit:airflow-worker@light.service"), "log:worker2", ""),
+        (("unit_failing", "unit:airflow-worker@gpu.service"), "", "log:worker2"),
+    ],
+)
+def test_a_service_explains_only_what_is_its_own(cause: tuple[str, str], ill: str, well: str) -> None:
+    def effects(about: str) -> Sample:
+        sample = Sample(2).split("worker2", light=["default"], gpu=["gpu"]).problem(cause[0], "worker2", cause[1])
+        if about.startswith("log:"):
+            return sample.problem("log_refused", "master1", about)
+        return sample.problem("worker_not_consuming", "worker2", about)
+
+    if ill:
+        assert [code for code, _hosts in effects(ill).codes()] == [cause[0]]
+    if well:
+        assert len(effects(well).codes()) == 2
+
+
+def test_a_restart_that_was_cut_off_explains_that_nothing_is_taken() -> None:
+    sample = Sample(GPU).silence("gpu1").problem("unit_outdated", "gpu1", WORKER_UNIT)
+    sample.problem("worker_not_consuming", "gpu1", "queue:gpu")
+    problem = only(sample)
+    assert problem["code"] == "unit_outdated"
+    assert follows(problem) == {("worker_not_consuming", "gpu1"), ("queue_unserved", "master1")}
+
+
+def test_a_worker_that_nobody_wants_is_no_consequence() -> None:
+    sample = Sample(2).problem("broker_timeout", "worker1", "broker:mq1:5672")
+    sample.problem("worker_unknown", "worker1", "unit:airflow-worker@old.service")
+    assert {code for code, _hosts in sample.codes()} == {"broker_timeout", "worker_unknown"}
 
 
 def test_a_consumer_that_belongs_to_no_worker() -> None:
@@ -697,6 +825,7 @@ def test_every_code_is_documented() -> None:
 def test_every_field_of_the_document_is_documented() -> None:
     document = Sample(2).broker_down().leave_out("worker2").document()
     named = set(re.findall(r"`([a-z_]+)`", DOCS))
+    assert {*document["hosts"]["worker1"]["report"]["workers"][0]} <= named
     fields = {*document, *document["hosts"]["db1"], *document["queues"][0], *document["problems"][0]}
     fields |= {"status", "detail"}
     fields |= {*document["problems"][0]["consequences"][0], *document["not_looked_at"][0], *_verify._COLOURS}
@@ -707,3 +836,5 @@ def test_the_sample_of_the_table_is_what_it_prints() -> None:
     five = {"worker1": ["default"], "worker2": ["default"], "worker3": ["default", "etl"], "gpu1": ["gpu"]}
     sample = _verify.table(Sample(five, masters=2).six_problems().document(), 118)
     assert sample in DOCS, sample
+    (line,) = re.findall(r"^Drained: .*$", _verify.table(Sample(3).drain("worker2").document(), 160), re.MULTILINE)
+    assert line in DOCS, line

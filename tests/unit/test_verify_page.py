@@ -161,6 +161,38 @@ def test_workers_that_are_well_and_alike_are_drawn_as_one() -> None:
     assert "200 hosts all ok" in text
 
 
+def test_a_drained_worker_is_seen_and_told_how_to_take_it_back() -> None:
+    text = page(SAMPLES["drained"].document())
+    reader = Reader(text)
+    rows = dict(re.findall(r'<tr><th scope="row">(\w+)<small>.*?</small></th>(.*?)</tr>', text))
+    assert '<td class="drained">drained</td>' in rows["worker1"] and "drained" not in rows["worker3"]
+    for svg in re.findall(r"<svg viewBox=.*?</svg>", text, re.DOTALL):
+        assert svg.count('class="node drained"') == 2 and svg.count('href="#s-drained"') == 2
+    drawings = re.findall(r"<svg viewBox=.*?</svg>", text, re.DOTALL)
+    assert drawings[0].count('class="wire drained"') == 2, "one from its queue to each, which is not a fault"
+    assert 'class="wire follows"' not in text and 'class="wire bad"' not in text
+    assert "worker1 since 2026-11-22T13:05:00Z by ann; to take it back: ansible-playbook onprem.airflow.undrain" in (
+        reader.text
+    )
+    assert "2, 4 (2 drained)" in reader.text and "Nothing is wrong" in reader.text
+    assert "drained" not in Reader(page(SAMPLES["ok"].document())).text
+
+
+def test_a_queue_that_only_drained_workers_serve_is_marked() -> None:
+    text = page(SAMPLES["drained, problem"].document())
+    assert re.search(r'<g class="node bad">[^<]*<rect[^>]*rx="16"/>.*?gpu</text>', text)
+
+
+def test_many_drained_workers_are_drawn_after_those_that_are_ill() -> None:
+    sample = large().six_problems()
+    for number in range(20, 40):
+        sample.drain(f"worker{number}")
+    drawing = re.findall(r"<svg viewBox=.*?</svg>", page(sample.document()), re.DOTALL)[0]
+    for name in ("worker1", "worker2", "worker3", "gpu1"):
+        assert re.search(rf'class="node (?:bad|follows)"><title>{name}:', drawing), name
+    assert "14 more" in drawing and ">drained<" in drawing
+
+
 def colours(scheme: str) -> dict[str, str]:
     blocks = re.findall(r":root \{([^}]*)\}", _verify_style.STYLE)
     return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
@@ -188,7 +220,7 @@ def test_words_stand_out_from_what_is_behind_them(scheme: str) -> None:
 @pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["six", "large", "ok"])
+@pytest.mark.parametrize("name", ["six", "large", "ok", "drained"])
 def test_a_browser_shows_it(name: str, width: int, scheme: str, tmp_path: Path) -> None:
     document = SAMPLES[name].document()
     # In a frame of the width, because a window cannot be narrower than 500; asks for what can be seen.

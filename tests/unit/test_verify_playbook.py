@@ -84,6 +84,21 @@ def test_problems_fail_the_task_and_are_told_and_written(verify: Callable[..., A
     assert stat.S_IMODE((tmp_path / "out" / "verify.json").stat().st_mode) & 0o133 == 0
 
 
+def test_the_services_of_a_worker_are_those_of_the_inventory(verify: Callable[..., Any], tmp_path: Path) -> None:
+    sample = Sample(2).split("worker2", light=["default"], gpu=["gpu"])
+    one = {"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}
+    services = [{"unit": s.unit, "node": s.node, "queues": list(s.queues)} for s in sample.hosts["worker2"].services]
+    workers = {"worker1": {"queues": ["default"], "services": [one]}, "worker2": {"services": services}}
+    sample.drain("worker2", "airflow-worker@light.service")
+    sample.problem("unit_failing", "worker2", "unit:airflow-worker@gpu.service")
+    sample.problem("worker_not_consuming", "worker2", "queue:default")
+    ran = verify(sample, logs=with_logs(sample), workers=workers)
+    document = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert document["hosts"]["worker2"]["queues"] == ["default", "gpu"]
+    # The one does not explain what the other one does not do.
+    assert {p["code"] for p in document["problems"]} == {"unit_failing", "worker_not_consuming"}, ran.output
+
+
 def test_a_limited_run_says_so(verify: Callable[..., Any], tmp_path: Path) -> None:
     sample = Sample(2)
     look = with_logs(sample)

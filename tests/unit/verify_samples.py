@@ -170,7 +170,14 @@ class Sample:
                 }
             ]
             report["queues"] = [
-                {"name": queue, "type": "quorum", "durable": True, "messages": 0, "consumers": 1} for queue in queues
+                {
+                    "name": queue,
+                    "type": "quorum",
+                    "durable": True,
+                    "messages": 0,
+                    "consumers": sum(queue in served for served in self.queues.values()),
+                }
+                for queue in queues
             ]
         return report
 
@@ -258,13 +265,16 @@ class Sample:
         if stopped:
             drained |= {"answers": None, "concurrency": None, "running": None, "sockets": []}
             self.report(worker)["units"][0] |= {"active": "inactive", "sub": "dead"}
+        for name in (*self.masters, *self.workers):
+            report = self.report(name)
+            for entry in report["queues"]:
+                if entry["name"] in drained["queues"]:
+                    entry["consumers"] -= 1
         for name in self.masters:
             report = self.report(name)
             report["consumers"] = [
                 entry for entry in report["consumers"] if (entry["queue"], (entry["host"], entry["port"])) not in gone
             ]
-            for entry in report["queues"]:
-                entry["consumers"] = sum(other["queue"] == entry["name"] for other in report["consumers"])
         return self
 
     def broker_down(self) -> Sample:
@@ -350,7 +360,8 @@ def pictures() -> dict[str, Sample]:
         "large": large().six_problems(),
         "large-ok": large(),
         "single": Sample(single=True),
-        "drained": Sample(five, masters=2).drain("worker1").drain("gpu1", stopped=True),
+        "drained": Sample(five, masters=2).drain("worker1").drain("worker2", stopped=True),
+        "drained, problem": Sample(five, masters=2).drain("worker1").drain("gpu1", stopped=True),
         "limited": Sample(five, masters=2).leave_out("worker3").unreachable("worker2").silence("worker2"),
     }
 
