@@ -196,7 +196,10 @@ def _written(unit: str) -> float:
 
 
 def _running(shown: t.Mapping[str, str]) -> int:
-    """How many tasks a unit runs, from the titles that Airflow gives their processes."""
+    """How many tasks a unit runs, from the title that Airflow gives the process of each.
+
+    Not from their supervisors: those are Celery's pool, and keep the title of the last task while they have none.
+    """
     group = shown.get("ControlGroup", "")
     try:
         with open(f"/sys/fs/cgroup{group}/cgroup.procs", encoding="ascii") as stream:
@@ -207,7 +210,7 @@ def _running(shown: t.Mapping[str, str]) -> int:
     for pid in pids if group else []:
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as title:
-                number += title.read().startswith(b"airflow supervisor: ")
+                number += title.read().startswith(b"airflow worker -- ")
         except OSError:
             continue
     return number

@@ -247,24 +247,27 @@ def _wait(systemd: Systemd, units: list[Unit], leaving: dict[str, str], params: 
                 why[name] = _answers(unit.ready)
             if not why[name]:
                 del waiting[name]
+        elapsed = time.monotonic() - begun
         if not waiting:
             return
-        elapsed = time.monotonic() - begun
         if stopping > params["stop_timeout"] or elapsed - stopping > params["timeout"]:
-            break
+            _fail(systemd, {name: why[name] for name in waiting}, elapsed, params["journal_lines"])
         time.sleep(delay)
         if is_stopping:
             stopping += delay
         delay = min(delay * DELAY_FACTOR, LAST_DELAY)
+
+
+def _fail(systemd: Systemd, why: dict[str, str], seconds: float, lines: int) -> None:
+    """End with the reason and the journal of each unit that does not work."""
     report = []
-    for name in waiting:
-        lines = str(params["journal_lines"])
+    for name, reason in why.items():
         journal = systemd.module.run_command(
-            ["journalctl", "--unit", name, "--lines", lines, "--no-pager", "--output", "short-iso"]
+            ["journalctl", "--unit", name, "--lines", str(lines), "--no-pager", "--output", "short-iso"]
         )[1]
-        report.append(f"{name}: {why[name]}\n{journal.strip()}")
+        report.append(f"{name}: {reason}\n{journal.strip()}")
     systemd.module.fail_json(
-        msg=f"After {time.monotonic() - begun:.0f} s these units do not work. The last lines of their journals:\n\n"
+        msg=f"After {seconds:.0f} s these units do not work. The last lines of their journals:\n\n"
         + "\n\n".join(report)
     )
 
