@@ -175,8 +175,9 @@ class Host:
             self.report["release"] = current
             judged = [unit for unit in seen if unit["name"] not in drained]
             self.problems += _judge.release(self.name, current, judged, self.options.root)
+        # Asked as a master alone, a host may be a worker as well.
+        if "airflow_worker" in self.roles:
             self.problems += _judge.unknown_workers(self.name, _look.running_workers(), self.worker_units)
-        if self.services:
             self.report["workers"] = [
                 {
                     "unit": unit,

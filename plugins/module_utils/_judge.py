@@ -395,9 +395,6 @@ def unknown_workers(host: str, running: t.Iterable[str], wanted: t.Collection[st
         fix = (
             "run the playbook onprem.airflow.queues, which takes it away, or put it into airflow_worker_services of "
             "the host"
-            if wanted
-            else f"put the host into airflow_worker and take it out with `ansible-playbook onprem.airflow.scale_in -e "
-            f"airflow_leaving={host}`, or `systemctl disable --now {unit.removesuffix('.service')}` there"
         )
         problems.append(Problem("worker_unknown", host, what, fix, f"unit:{unit}"))
     return problems

@@ -468,8 +468,6 @@ RULES: tuple[Rule, ...] = (
     Rule(DOWN, ("log_*",), service, log_service),
     # A worker that does not even answer cannot be asked what it consumes.
     Rule(("worker_silent",), ("worker_not_consuming",), services, services),
-    # What it takes is seen by the broker as well.
-    Rule(("worker_unknown",), ("consumer_unknown",), here, about),
     # Files that are missing altogether differ as well.
     Rule(("dags_missing",), ("dags_differ",), here, here),
     # When all workers of a queue are ill nobody serves it, and a queue that no worker ever served does not exist.

@@ -729,8 +729,6 @@ def scenes() -> dict[str, Sample]:
     key.problem("log_forbidden", "master1", "log:worker1")
     version = found["version"] = Sample(2).problem("version_differs", "master1", "versions")
     version.problem("api_version_differs", "worker1", "api:http://master1:8080")
-    unknown = found["unknown"] = Sample(2).problem("worker_unknown", "master1", WORKER_UNIT)
-    unknown.report("master1")["consumers"].append({"queue": "default", "host": "master1", "port": 5})
     missing = found["missing"] = Sample(2).problem("release_missing", "worker1", "file:/opt/airflow/current")
     missing.problem("version_differs", "worker1", "versions")
     return found
