@@ -86,12 +86,15 @@ def connect(module: AnsibleModule, url: str) -> t.Any:
             )
 
 
-def run_airflow(module: AnsibleModule, values: dict[str, str], *arguments: str, stdin: str | None = None) -> str:
+def run_airflow(
+    module: AnsibleModule, values: dict[str, str], *arguments: str, stdin: str | None = None, release: str = ""
+) -> str:
     """Run Airflow's CLI as its user; returns its output, and fails with it when it fails.
 
+    C(release) is the folder of another release than the module's own.
     setsid: with a terminal at hand (sudo's use_pty is on by default in Debian 13) getpass would ask that, not stdin.
     """
-    program = os.path.join(module.params["release"], "bin", "airflow")
+    program = os.path.join(release or module.params["release"], "bin", "airflow")
     user = module.params["user"]
     as_user = ["setsid", "--wait", "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
     rc, out, err = module.run_command([*as_user, program, *arguments], environ_update=values, data=stdin, cwd="/")

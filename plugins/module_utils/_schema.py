@@ -18,6 +18,12 @@ CHAINS: dict[str, str] = {
     "alembic_version_fab": "providers/fab/migrations/versions",
 }
 
+# The command of Airflow that takes each chain back.
+DOWNGRADE: dict[str, tuple[str, ...]] = {
+    "alembic_version": ("db", "downgrade"),
+    "alembic_version_fab": ("fab-db", "downgrade"),
+}
+
 _REVISION = re.compile(r"^revision(?:\s*:[^=]+)?\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 _DOWN = re.compile(r"^down_revision(?:\s*:[^=]+)?\s*=\s*(?:[\"']([^\"']+)[\"']|None)", re.MULTILINE)
 
@@ -63,3 +69,25 @@ def compare(chains: dict[str, dict[str, str | None]], current: dict[str, str | N
         elif have != want:
             behind.append(f"{table}: {have or 'empty'} -> {want}")
     return behind, unknown
+
+
+def back(
+    older: dict[str, dict[str, str | None]], newer: dict[str, dict[str, str | None]], current: dict[str, str | None]
+) -> dict[str, str]:
+    """The revision that each chain of the database has to go back to for an older release; empty when it is there.
+
+    C(newer) are the chains of the release that would do it. Raises ValueError when it cannot.
+    """
+    targets: dict[str, str] = {}
+    for table, chain in sorted(older.items()):
+        have, want = current.get(table), head(chain)
+        if have is None or want is None or have in chain:
+            continue
+        known = newer.get(table, {})
+        before: str | None = have
+        while before is not None and before != want:
+            before = known.get(before)
+        if before is None:
+            raise ValueError(f"{table} is at {have}, from which no way leads back to {want}")
+        targets[table] = want
+    return targets

@@ -118,7 +118,7 @@ def _own_chains(module: AnsibleModule) -> Chains:
 def _way_back(module: AnsibleModule, chains: Chains, current: dict[str, str | None]) -> tuple[str, dict[str, str]]:
     """The installed release that can take the database back, and to which revisions."""
     root = module.params["root"]
-    why = []
+    why: list[str] = []
     found = installed(root)
     for name in sorted(found, key=lambda each: found[each].since, reverse=True):
         newer: Chains = {}
@@ -129,7 +129,7 @@ def _way_back(module: AnsibleModule, chains: Chains, current: dict[str, str | No
             return name, back(chains, newer, current)
         except ValueError as exc:
             why.append(f"{name}: {exc}")
-    module.fail_json(
+    return module.fail_json(
         msg=f"No release in {root}/releases can take the metadata database back to the schema of "
         f"{module.params['release']} ({'; '.join(why) or 'there is none'}). Install the release that migrated it, or "
         "restore the dump that was made before the upgrade."
