@@ -378,8 +378,11 @@ def test_each_service_is_asked_by_its_own_name(
 ) -> None:
     (flags / "airflow-worker@b").write_text("since now by ann\n")
     third = {"unit": "airflow-worker@c.service", "node": "c", "queues": ["gpu"]}
-    systemd["airflow-worker@c.service"] = {"ActiveState": "inactive"}
-    chosen = options(tmp_path, roles=["airflow_worker"], services=[*TWO, third])
+    fourth = {"unit": "airflow-worker@d.service", "node": "d", "queues": ["gpu"]}
+    (flags / "airflow-worker@d").write_text("since now by ann\n")
+    for service in (third, fourth):
+        systemd[str(service["unit"])] = {"ActiveState": "inactive"}
+    chosen = options(tmp_path, roles=["airflow_worker"], services=[*TWO, third, fourth])
     host = _executor_check.Host(chosen, has_libraries=True)
     looked(host, monkeypatch)
     host.problems.clear()
@@ -394,11 +397,11 @@ def test_each_service_is_asked_by_its_own_name(
     monkeypatch.setattr(_probe, "broker", lambda *given, **more: _probe.BrokerFound(queues=[]))
     host._workers_and_queues(_probe.Node("mq1", 5672, "u", "p", "v"), "amqp://")
     assert sorted(asked) == ["a", "b"]
-    # The first one does not read etl; the second one does not have to; the third one does not run.
+    # The first one does not read etl; the second one does not have to; the others do not run, the last one rightly.
     assert [(p.code, p.subject, "airflow-worker@a" in p.what) for p in host.problems] == [
         ("worker_not_consuming", "queue:etl", True)
     ]
-    assert [w["answers"] for w in host.report["workers"]] == [True, True, None]
+    assert [w["answers"] for w in host.report["workers"]] == [True, True, None, None]
     assert host.report["workers"][1]["running"] == 1
     (skipped,) = [item["why"] for item in host.report["skipped"] if item["check"] == "worker"]
     assert skipped == "airflow-worker@c.service is not active"

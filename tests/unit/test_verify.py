@@ -335,9 +335,9 @@ def test_services_of_one_host_stand_for_themselves() -> None:
     document = sample.document()
     assert document["ok"] and document["hosts"]["worker2"]["checks"]["worker"]["detail"] == "1 of 2 drained"
     assert f"worker2 (airflow-worker@light {NOTE})" in _verify.table(document, 160)
-    sample.drain("worker2", "airflow-worker@gpu.service")
+    sample = Sample(2).split("worker2", light=["default"], gpu=["gpu"]).drain("worker2", "airflow-worker@gpu.service")
     problem = only(sample)
-    assert (problem["code"], problem["subject"]) == ("queue_unserved", "queue:gpu")
+    assert (problem["code"], problem["subject"]) == ("queue_unserved", "queue:gpu"), "the other one serves default only"
 
 
 @pytest.mark.parametrize(
