@@ -22,6 +22,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils import _preflight_i
 
 MODULE = "onprem.airflow.preflight"
 REGISTERED = "__airflow_preflight"
+# Set by the playbooks that change the release.
+RELEASE_MAY_DIFFER = "__airflow_release_may_differ"
 # What the roles read. The hardware subset is left out: it costs most of the time, and waits for dead network mounts;
 # memory and CPUs come from our module instead.
 GATHER_SUBSET = ["!all", "!min", "distribution", "network", "platform", "python"]
@@ -120,6 +122,7 @@ class ActionModule(ActionBase):
         clocks: dict[str, tuple[float, float]] = {}
         hostnames: dict[str, str] = {}
         addresses: dict[str, list[str]] = {}
+        releases: dict[str, str] = {}
         sizes: dict[str, tuple[int, int]] = {}
         for name in hosts:
             facts = hostvars[name].get("ansible_facts") or {}
@@ -131,6 +134,8 @@ class ActionModule(ActionBase):
             if "host" in answer:
                 clocks[name] = (float(answer["clock"][0]), float(answer["clock"][1]))
                 hostnames[name] = str(answer["host"]["hostname"])
+                if {"airflow_master", "airflow_worker"} & set(inventory.services(name)):
+                    releases[name] = str(answer["host"].get("airflow", ""))
                 addresses[name] = [
                     str(address)
                     for address in [*facts.get("all_ipv4_addresses", []), *facts.get("all_ipv6_addresses", [])]
@@ -156,6 +161,13 @@ class ActionModule(ActionBase):
         own = hosts.get(task_vars["inventory_hostname"])
         tolerance = _number(own, "airflow_preflight_clock_tolerance")
         compared = checks.compare_clocks(clocks, tolerance) + checks.compare_machines(hostnames, addresses)
+        own_locks = {str(host.get("airflow_lock", "")) for host in hosts.values()}
+        differing = checks.check_releases(
+            inventory, releases, locked_version(ROLES), {path: version_of_lock(path) for path in own_locks}
+        )
+        if task_vars.get(RELEASE_MAY_DIFFER):
+            differing = [problem for problem in differing if problem.code != "release_differs"]
+        compared += differing
         counted, ignored = checks.split_ignored(
             [*judged, *compared, *problems],
             {name: _codes(host.get("airflow_preflight_ignore", [])) for name, host in hosts.items()},
@@ -237,6 +249,15 @@ def locked_version(roles: str) -> str:
         if version:
             return version
     return ""
+
+
+def version_of_lock(path: str) -> str:
+    """The version of Airflow in a lock file of the user, "" when it cannot be read or says none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return checks.version_in_lock(stream.read())
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def secrets_command(sources: Any) -> str:

@@ -59,6 +59,7 @@ CODES = (
     "missing_file",
     "port_differs",
     "too_few_connections",
+    "release_differs",
     "unreachable",
     "cannot_run",
     "clock_differs",
@@ -956,6 +957,52 @@ def compare_machines(hostnames: Mapping[str, str], addresses: Mapping[str, Seque
                 )
             )
     return problems
+
+
+def check_releases(
+    inventory: Inventory,
+    running: Mapping[str, str],
+    locked_version: str = "",
+    own_locks: Mapping[str, str] | None = None,
+) -> list[Problem]:
+    """Hosts whose current release holds another version of Airflow than the inventory wants.
+
+    A change of the version needs more than new files: a dump, a migration of the database, an order of hosts. Another
+    lock with the same version needs none of that. running: {host: version}; own_locks: {airflow_lock: its version}.
+    """
+    problems = []
+    for name, version in running.items():
+        host = inventory.hosts[name]
+        wanted = str(host.get("airflow_version", locked_version))
+        held = (own_locks or {}).get(str(host.get("airflow_lock", "")), "")
+        if held and held != wanted:
+            problems.append(
+                Problem(
+                    "bad_version",
+                    name,
+                    f"airflow_lock holds Airflow {held}, but airflow_version is {wanted or 'not set'}",
+                    f'set airflow_version: "{held}", or give the right airflow_lock',
+                )
+            )
+        elif version and wanted and wanted != version:
+            problems.append(
+                Problem(
+                    "release_differs",
+                    name,
+                    f"the current release is Airflow {version}, and the inventory wants {wanted}",
+                    f"set airflow_version to {version}"
+                    + (
+                        "; to go back to an earlier release, run onprem.airflow.rollback"
+                        if _numbers(wanted) < _numbers(version)
+                        else f" for now, or take all hosts to {wanted} with onprem.airflow.upgrade"
+                    ),
+                )
+            )
+    return problems
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 # --- the list --------------------------------------------------------------------------------------------------

@@ -104,6 +104,12 @@ def installed(root: str) -> dict[str, Installed]:
     return found
 
 
+def current_version(root: str) -> str:
+    """The version of Airflow in the current release; empty without one."""
+    found = installed(root).get(linked(root, "current"))
+    return found.version if found else ""
+
+
 def release_of(pid: int, root: str, proc: str = "/proc") -> str:
     """The release that a process has loaded its libraries from; empty when it has none of ours.
 

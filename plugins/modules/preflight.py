@@ -169,6 +169,10 @@ host:
       description: Clock of the host in seconds since 1970, UTC.
       type: float
       sample: 1795350000.5
+    airflow:
+      description: Version of Airflow in the current release of the host; empty when there is none.
+      type: str
+      sample: 3.3.2
 clock:
   description: The least and the most that the host's clock is ahead of the control machine's, in seconds.
   returned: when O(scope=host) and the host could be reached
@@ -188,6 +192,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils import _preflight_host as checks
+from ansible_collections.onprem.airflow.plugins.module_utils._release import current_version
 
 PATHS = {
     "postgresql": "/var/lib/postgresql",
@@ -317,6 +322,7 @@ def main() -> None:
             "memory_mb": memory_mb,
             "cpus": checks.count_cpus(checks.read_text("/proc/cpuinfo")),
             "time": now,
+            "airflow": current_version("/opt/airflow"),
         },
     )
 

@@ -428,6 +428,25 @@ def test_a_version_without_a_lock_file() -> None:
     assert judge(own_lock, locked_version="3.3.2") == []
 
 
+def test_another_version_of_airflow_is_left_to_upgrade() -> None:
+    given = inventory({"airflow_version": "3.3.10"})
+    hosts = list(given.hosts)
+    running = dict.fromkeys(hosts, "3.3.10")
+    assert checks.check_releases(given, running, "3.3.10") == []
+    assert checks.check_releases(given, dict.fromkeys(hosts, ""), "3.3.10") == []  # nothing there yet
+    (newer,) = checks.check_releases(given, {**running, hosts[-1]: "3.3.9"})
+    assert (newer.code, newer.host) == ("release_differs", hosts[-1])
+    assert "3.3.9" in newer.what and "onprem.airflow.upgrade" in newer.fix
+    (older,) = checks.check_releases(given, {hosts[0]: "3.4.0"})
+    assert "onprem.airflow.rollback" in older.fix
+    # Without the variable the collection's own lock says what is wanted.
+    own_lock = inventory()
+    assert [each.host for each in checks.check_releases(own_lock, {hosts[0]: "3.3.1"}, "3.3.2")] == [hosts[0]]
+    given = inventory({"airflow_lock": "/own.txt"})
+    (wrong,) = checks.check_releases(given, {hosts[0]: "3.3.1"}, "3.3.2", {"/own.txt": "3.3.1"})
+    assert (wrong.code, 'airflow_version: "3.3.1"' in wrong.fix) == ("bad_version", True)
+
+
 def test_every_code_that_is_used_is_listed() -> None:
     assert {row[2] for row in WRONG} <= set(checks.CODES)
     assert len(set(checks.CODES)) == len(checks.CODES)
