@@ -154,7 +154,7 @@ def _verdict(smoke: _canary.Smoke, problems: list[_canary.Problem], seconds: flo
     if smoke.wanted and (smoke.proven or smoke.failed):
         display.display(f"\n{_canary.table(smoke)}\n\n")
     if smoke.left_out:
-        display.display(f"Not looked at, because of --limit: {', '.join(smoke.left_out)}\n\n")
+        display.display(f"Not looked at, because not asked for: {', '.join(smoke.left_out)}\n\n")
     if smoke.drained:
         display.display(f"Not looked at, because drained: {', '.join(smoke.drained)}\n\n")
     if not problems and not smoke.wanted:

@@ -48,11 +48,16 @@ class ActionModule(ActionBase):
                 "dest": {"type": "str", "default": "."},
                 "tolerance": {"type": "float", "default": _verify.TOLERANCE},
                 "workers": {"type": "dict", "default": {}},
+                "leaving": {"type": "list", "elements": "str", "default": []},
                 "strict": {"type": "bool", "default": False},
             }
         )
         workers = json.loads(json.dumps(arguments["workers"], default=str))
-        hosts = [read_host(name, variables, workers.get(name) or {}) for name in cluster_hosts(variables)]
+        read = [
+            read_host(name, variables, workers.get(name) or {}, leaving=name in arguments["leaving"])
+            for name in cluster_hosts(variables)
+        ]
+        hosts = [host for host in read if host.groups or host.name not in arguments["leaving"]]
         if not hosts:
             raise AnsibleActionFail("the group airflow_cluster has no hosts, so there is nothing to verify")
         document = _verify.verify(
@@ -93,10 +98,11 @@ def cluster_hosts(task_vars: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for group in ("airflow_cluster", *ROLES) for name in groups.get(group, ())))
 
 
-def read_host(name: str, task_vars: Mapping[str, Any], worker: Mapping[str, Any]) -> Host:
-    """What the inventory says of a host."""
+def read_host(name: str, task_vars: Mapping[str, Any], worker: Mapping[str, Any], leaving: bool = False) -> Host:
+    """What the inventory says of a host. One that is C(leaving) is no worker any more."""
     variables = task_vars["hostvars"][name]
     groups = tuple(group for group in ROLES if name in task_vars["groups"].get(group, ()))
+    groups = tuple(group for group in groups if not (leaving and group == "airflow_worker"))
     facts = variables.get("ansible_facts") or {}
     addresses = [_value(variables, "airflow_address"), _value(variables, "ansible_host")]
     addresses += [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]

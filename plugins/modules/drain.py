@@ -22,7 +22,7 @@ description:
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:
   units:
-    description: The units of the worker services, such as V(airflow-worker.service). Each has to be installed.
+    description: The units of the worker services, such as V(airflow-worker.service). One that is not there has nothing to finish.
     type: list
     elements: str
     required: true
@@ -188,6 +188,11 @@ class Worker:
         return found | {"tasks": told, "number": len(told), "done": not told, "answers": True}
 
 
+def _there(units: list[str]) -> list[str]:
+    shown = _look.units(units)
+    return [unit for unit in units if shown.get(unit, {}).get("LoadState") == "loaded"]
+
+
 def _written(unit: str) -> float:
     try:
         return os.stat(flag(unit)).st_mtime
@@ -227,7 +232,8 @@ def main() -> None:
     result: dict[str, t.Any] = {"changed": False}
     step = params["step"]
     if params["state"] != "looked" and step.get("first", True):
-        for unit in params["units"]:
+        # A note for a unit that is not there would be found by the one that comes some day.
+        for unit in _there(params["units"]):
             result["changed"] |= mark(unit, params["state"], params["reason"], dry=module.check_mode)
     if step.get("systemctl") and not module.check_mode:
         module.run_command(["systemctl", step["systemctl"], "--no-block", "--", *step["units"]], check_rc=True)

@@ -34,6 +34,11 @@ options:
       - Without it, every worker is one service with the queues of C(airflow_worker_queues).
     type: dict
     default: {}
+  leaving:
+    description: Workers that leave the cluster. They count as workers no more.
+    type: list
+    elements: str
+    default: []
   strict:
     description: Fail as well when something was not looked at, as hosts that C(--limit) left out.
     type: bool
