@@ -22,7 +22,10 @@ class FilesError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """One path and what it should be: a file (C(content)), a link (C(link)), a folder, or gone."""
+    """One path and what it should be: a file (C(content)), a link (C(link)), a folder, or gone.
+
+    C(former) is another link, which gets the target that a link had before it was changed.
+    """
 
     path: str
     state: str  # file | directory | link | absent
@@ -32,6 +35,7 @@ class Wanted:
     group: str | None = None
     mode: str | None = None
     validate: str | None = None
+    former: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,15 @@ def _write(wanted: Wanted, check: t.Callable[[str, str], None]) -> None:
         raise
 
 
+def _link(target: str, path: str) -> None:
+    """Make a link, in place of another one in one step."""
+    temporary = f"{path}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
+
+
 def apply(wanted: Wanted, found: Found, check: t.Callable[[str, str], None]) -> None:
     """Bring C(wanted.path) from C(found) into the wanted state.
 
@@ -168,11 +181,9 @@ def apply(wanted: Wanted, found: Found, check: t.Callable[[str, str], None]) -> 
         return
     os.makedirs(os.path.dirname(wanted.path), mode=0o755, exist_ok=True)
     if wanted.state == "link":
-        temporary = f"{wanted.path}.new"
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        os.symlink(wanted.link or "", temporary)
-        os.rename(temporary, wanted.path)
+        if wanted.former and found.link:
+            _link(found.link, wanted.former)  # first: when it ends here, the next run does the same again
+        _link(wanted.link or "", wanted.path)
         return
     if wanted.state == "directory":
         if found.state in ("file", "link"):

@@ -39,6 +39,10 @@ options:
       link:
         description: What a link points at. Required with O(files[].state=link).
         type: str
+      former:
+        description:
+          - The path of another link, which gets the target that this link had whenever that changes. A way back.
+        type: path
       owner:
         description: The name of the owner. Left as it is (or root for a new path) when not given.
         type: str
@@ -70,6 +74,7 @@ EXAMPLES = r"""
       - path: /opt/airflow/current
         state: link
         link: /opt/airflow/releases/3.3.2-1a2b3c4d
+        former: /opt/airflow/previous
 """
 
 RETURN = r"""
@@ -108,6 +113,7 @@ def main() -> None:
                     "state": {"choices": ["file", "directory", "link", "absent"], "default": "file"},
                     "content": {"type": "str"},
                     "link": {"type": "str"},
+                    "former": {"type": "path"},
                     "owner": {"type": "str"},
                     "group": {"type": "str"},
                     "mode": {"type": "str"},

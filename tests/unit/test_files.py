@@ -85,6 +85,17 @@ def test_a_link_is_switched_and_never_missing(tmp_path: Path) -> None:
         assert os.readlink(path) == target
 
 
+def test_the_former_target_of_a_link_is_kept(tmp_path: Path) -> None:
+    path, former = tmp_path / "current", tmp_path / "previous"
+    for target in ("one", "two", "two", "three"):
+        wanted = Wanted(str(path), "link", link=target, former=str(former))
+        if compare(wanted, look(str(path))).what:
+            apply(wanted, look(str(path)), accept)
+    assert (os.readlink(path), os.readlink(former)) == ("three", "two")
+    apply(Wanted(str(path), "link", link="two", former=""), look(str(path)), accept)
+    assert (os.readlink(path), os.readlink(former)) == ("two", "two")
+
+
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(FilesError, match="is a directory, not a file"):
