@@ -172,7 +172,7 @@ def imports(module: AnsibleModule, sources: _settings.Sources, python: str) -> t
         why = (err.strip().splitlines() or out.strip().splitlines() or [f"it ended with {rc}"])[-1]
         failed = [["these settings", why]]
     for setting, why in failed:
-        told = _settings.masked(" ".join(str(why).split()))
+        told = _settings.masked(" ".join(str(why).replace(config, module.params["config_path"]).split()))
         yield _problem(
             "import_failed",
             f"with {setting} as it is set, this release cannot be used: {told[:LINE]}",
@@ -238,7 +238,8 @@ def main() -> None:
         )
     for package in glob.glob(f"{glob.escape(release)}/lib/python3*/site-packages/airflow"):
         problems += settings(module, sources, package)
-    problems += imports(module, sources, python)
+    if not sources.config.error:  # which is told already, and would come back from every import
+        problems += imports(module, sources, python)
     module.exit_json(changed=False, problems=problems, version=version)
 
 
