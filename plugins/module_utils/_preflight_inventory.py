@@ -92,7 +92,7 @@ PREFLIGHT_DEFAULTS: dict[str, Any] = {
     },
 }
 # Variables of playbooks, which no argument specification of a role names.
-PLAYBOOK_VARIABLES = (*PREFLIGHT_DEFAULTS, "airflow_secrets_file", "airflow_secrets_characters")
+PLAYBOOK_VARIABLES = (*PREFLIGHT_DEFAULTS, "airflow_leaving", "airflow_secrets_file", "airflow_secrets_characters")
 
 PASSWORD_LENGTH = 16
 PASSWORD_DISTINCT = 8
