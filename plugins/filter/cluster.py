@@ -22,8 +22,9 @@ options:
     type: dict
     required: true
   leaving:
-    description: Workers that leave the cluster, as a list or separated by commas. They count no more.
-    type: raw
+    description: Workers that leave the cluster. They count no more.
+    type: list
+    elements: str
     default: []
 author: ["onprem.airflow authors (@onprem-airflow)"]
 """
@@ -45,7 +46,6 @@ _value:
     - C(workers), by the names of the workers the C(queues) that each serves, the C(names) it may be known by, and its
       C(services) with C(unit), C(node) (what Celery puts before the @) and C(queues) of each.
     - C(canaries), by the ids of their DAGs the queues of all workers.
-    - C(leaving), the names of the workers that leave.
     - C(batch), how many workers a change may take at once, as the keyword C(serial) has it.
   type: dict
 """
@@ -106,19 +106,12 @@ def _worker(host: str, hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def names_of(value: t.Any) -> list[str]:
-    """Hosts' names from a list, or from a text with commas between them."""
-    items = value.split(",") if isinstance(value, str) else value or []
-    return [str(item).strip() for item in items if str(item).strip()]
-
-
 def cluster(
-    groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any], leaving: t.Any = ()
+    groups: t.Mapping[str, list[str]], hostvars: t.Mapping[str, t.Any], leaving: t.Collection[str] = ()
 ) -> dict[str, t.Any]:
     """Derive everything from groups and hostvars."""
-    gone = names_of(leaving)
     masters = list(groups.get("airflow_master") or [])
-    workers = [host for host in groups.get("airflow_worker") or [] if host not in gone]
+    workers = [host for host in groups.get("airflow_worker") or [] if host not in leaving]
     clients = list(dict.fromkeys(masters + workers))
 
     def first(group: str) -> str:
@@ -142,7 +135,6 @@ def cluster(
         "connections": math.ceil(connections / STEP) * STEP,
         "workers": served,
         "canaries": canaries(queue for worker in served.values() for queue in worker["queues"]),
-        "leaving": gone,
         "batch": (hostvars[known[0]].get("airflow_batch") if known else None) or BATCH,
     }
 
