@@ -298,6 +298,7 @@ class Cluster:
         # The third source of the inventory, which a person changes.
         self.folder = folder
         self.variables: dict[str, t.Any] = {}
+        self.of_hosts: dict[str, dict[str, t.Any]] = {}
         self.write()
         self.ran: list[Ran] = []
         self.measured: dict[str, t.Any] = {}
@@ -323,8 +324,9 @@ class Cluster:
 
     def write(self) -> None:
         """The inventory as it is now: its additional workers and changed variables."""
-        new = [name for name in self.workers if name not in self.lab.workers]
-        groups = {"airflow_worker": {"hosts": dict.fromkeys(new)}} if new else {"all": {}}
+        new: dict[str, t.Any] = dict.fromkeys(name for name in self.workers if name not in self.lab.workers)
+        named = new | self.of_hosts
+        groups = {"airflow_worker": {"hosts": named}} if named else {"all": {}}
         (self.folder / "group_vars" / "all").mkdir(parents=True, exist_ok=True)
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(groups))
         (self.folder / "group_vars" / "all" / "changed.yml").write_text(yaml.safe_dump(self.variables))

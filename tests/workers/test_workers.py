@@ -30,6 +30,7 @@ from test_access import bare, forms  # noqa: E402
 FROM, TO = "3.3.1", "3.3.2"
 NEW, NEW_ADDRESS = "worker3", "10.213.77.16"
 UNIT = "airflow-worker.service"
+GPU = "airflow-worker@gpu.service"
 # What a verb says while it waits: how many tasks still run, and how long it will wait for them.
 PROGRESS = r"^worker\d: \d+ tasks? still to end, \d+ s left: lab_load\."
 # A task of the load as a message names it, with its map index.
@@ -214,11 +215,14 @@ def test_all_workers_are_restarted_one_after_the_other(cluster: Cluster) -> None
     one_after_the_other(cluster, ran, cluster.workers)
 
 
-def test_another_concurrency_restarts_only_the_workers(cluster: Cluster) -> None:
+def test_other_slots_and_queues_restart_only_the_workers(cluster: Cluster) -> None:
+    """Each worker gets a slot more, and one of them a second service, with a queue of its own."""
     before, others = cluster.processes(*cluster.workers), cluster.others()
     cluster.variables["airflow_worker_concurrency"] = 4
+    services = [{}, {"name": "gpu", "queues": ["gpu"], "concurrency": 1}]
+    cluster.of_hosts["worker2"] = {"airflow_worker_services": services}
     cluster.write()
-    ran = cluster.play("site")
+    ran = cluster.play("queues")
     assert ran.rc == 0, ran.told
     assert cluster.others() == others
     after = cluster.processes(*cluster.workers)
@@ -226,8 +230,29 @@ def test_another_concurrency_restarts_only_the_workers(cluster: Cluster) -> None
     one_after_the_other(cluster, ran, cluster.workers)
     stats = cluster.celery("stats")
     assert {node: answer["pool"]["max-concurrency"] for node, answer in stats.items()} == {
-        f"celery@{worker}": 4 for worker in cluster.workers
+        **{f"celery@{worker}": 4 for worker in cluster.workers},
+        "gpu@worker2": 1,
     }
+    assert [queue["name"] for queue in cluster.celery("active_queues")["gpu@worker2"]] == ["gpu"]
+    assert set(after["worker2"]) == {UNIT, GPU}
+    # It has a log server of its own, beside the one that API servers ask.
+    for port in (8793, 8801):
+        assert on("worker2", f"ss -Hltn 'sport = :{port}'"), f"nobody listens on port {port}"
+    smoke = cluster.play("smoke", "--limit", "worker2")
+    assert smoke.rc == 0, smoke.told
+    assert re.search(r"^  gpu +\d", smoke.said, re.MULTILINE), smoke.told
+
+    # A queue that a DAG needs is not left alone, one that nobody needs goes with its service.
+    del cluster.of_hosts["worker2"]
+    cluster.variables["airflow_worker_queues"] = ["other"]
+    cluster.write()
+    refused(cluster.play("queues"), "default")
+    del cluster.variables["airflow_worker_queues"]
+    cluster.write()
+    gone = cluster.play("queues")
+    assert gone.rc == 0, gone.told
+    assert set(cluster.processes("worker2")["worker2"]) == {UNIT}
+    assert on("worker2", f"systemctl show --value --property=LoadState {GPU}").strip() == "not-found"
 
 
 def test_another_release_comes(cluster: Cluster) -> None:
