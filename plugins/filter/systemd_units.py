@@ -58,14 +58,17 @@ def _line(key: str, value: t.Any) -> str:
     return f"{key}={value}\n"
 
 
+def _lines(value: t.Any) -> list[t.Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def unit_text(sections: dict[str, dict[str, t.Any]]) -> str:
     """The text of a unit file."""
     parts = []
     for section, settings in sections.items():
         lines = [f"[{section}]\n"]
         for key, value in settings.items():
-            values = value if isinstance(value, (list, tuple)) else [value]
-            lines += [_line(key, one) for one in values if one is not None]
+            lines += [_line(key, one) for one in _lines(value) if one is not None]
         parts.append("".join(lines))
     return HEADER + "\n".join(parts)
 
@@ -76,7 +79,10 @@ def systemd_units(
     """Make the entries for the module C(files)."""
     entries = []
     for name, sections in units.items():
-        own = (settings or {}).get(name.rsplit(".", 1)[0], {})
+        own = dict((settings or {}).get(name.rsplit(".", 1)[0], {}))
+        # The one setting of which a unit may have lines of its own that another one must not take away.
+        if "Environment" in own and "Environment" in sections["Service"]:
+            own["Environment"] = [*_lines(sections["Service"]["Environment"]), *_lines(own["Environment"])]
         text = unit_text({**sections, "Service": {**sections["Service"], **own}})
         entries.append({"path": f"/etc/systemd/system/{name}", "content": text, "mode": "0644"})
     return entries

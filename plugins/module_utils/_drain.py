@@ -132,8 +132,11 @@ def progress(host: str, left: t.Sequence[t.Mapping[str, t.Any]], number: int, se
 def left_alone(looks: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     """The queues that nobody would read any more when all these hosts leave, each as a sentence.
 
-    C(looks) has by host what the module returned for C(state=looked).
+    C(looks) has by host what the module returned for C(state=looked). Where nobody could be asked, that is a reason, too.
     """
+    silent = {look["why"]: host for host, look in looks.items() if look.get("why")}
+    if silent:
+        return [f"{host} cannot ask over the broker who takes tasks from where ({why})" for why, host in silent.items()]
     leaving = {unit["node"]: host for host, look in looks.items() for unit in look.get("units", {}).values()}
     readers: dict[str, set[str]] = {}
     for look in looks.values():

@@ -33,6 +33,8 @@ def mistakes(services: t.Any) -> list[str]:
         name = service.get("name") or ""
         if name and not (isinstance(name, str) and NAME.fullmatch(name)):
             found.append(f"has the name {name!r}, which may hold only letters, digits, - and _")
+        if number == 1 and service.get("log_port"):
+            found.append("gives a log_port to its first element, which has that of Airflow")
         queues = service.get("queues", ["default"])
         if not isinstance(queues, (list, tuple)) or not queues:
             found.append(f"gives no list of queues to its element {number}")

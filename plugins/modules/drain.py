@@ -105,10 +105,14 @@ units:
       description: Whether it answers over the broker.
       type: bool
 consumers:
-  description: By the names of all Celery nodes that answer the queues that they take tasks from.
+  description: By the names of all Celery nodes that answer, the queues that they take tasks from.
   returned: with O(state=looked)
   type: dict
   sample: {"celery@worker1": ["default"]}
+why:
+  description: Why nobody could be asked over the broker.
+  returned: with O(state=looked), when that failed
+  type: str
 died:
   description: The tasks that were running when a worker died that was waited for.
   returned: with O(state=drained) and O(state=restarting)
@@ -250,7 +254,7 @@ def main() -> None:
         try:
             result["consumers"] = control.consumers() if control else {}
         except Exception as exc:  # as above
-            result |= {"consumers": {}, "why": str(exc)}
+            result |= {"consumers": {}, "why": str(exc) or type(exc).__name__}
     module.exit_json(**result)
 
 
