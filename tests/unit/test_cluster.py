@@ -9,7 +9,6 @@ import sys
 import typing as t
 from pathlib import Path
 
-import pytest
 import yaml
 from ansible_collections.onprem.airflow.plugins.filter.cluster import cluster
 
@@ -88,7 +87,8 @@ def test_a_host_may_have_several_services_and_counts_with_the_slots_and_queues_o
 
 
 def test_a_worker_that_leaves_counts_no_more() -> None:
-    hostvars = {"w1": {}, "w2": {"airflow_worker_queues": ["gpu"], "ansible_facts": {"all_ipv4_addresses": ["192.0.2.2"]}}}
+    second = {"airflow_worker_queues": ["gpu"], "ansible_facts": {"all_ipv4_addresses": ["192.0.2.2"]}}
+    hostvars: dict[str, t.Any] = {"w1": {}, "w2": second}
     found = cluster({"airflow_worker": ["w1", "w2"]}, hostvars, ["w2"])
     assert list(found["workers"]) == ["w1"]
     assert found["client_ips"] == []

@@ -14,6 +14,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
     own_files,
     parse_show,
     seconds,
+    strays,
+    works,
 )
 
 STARTED = "Sun 2026-11-22 13:00:00.500000 UTC"
@@ -58,12 +60,31 @@ RUNNING = {
         ),
         # A worker that is still finishing its tasks after a stop must come back afterwards.
         (Unit("a"), {**RUNNING, "ActiveState": "deactivating"}, {}, ["start"]),
+        # One that shall have a new process gets one, once.
+        (Unit("a", "restarted"), RUNNING, {}, ["restart"]),
+        (Unit("a", "restarted"), {**RUNNING, "ActiveState": "inactive"}, {}, ["start"]),
+        # A held one is left as it is, but comes back with its host when it is no longer held.
+        (Unit("a", restart_after=("/f",), held=True), RUNNING, {"/f": START + 1}, []),
+        (Unit("a", "restarted", held=True), RUNNING, {}, []),
+        (Unit("a", held=True), {"ActiveState": "inactive", "UnitFileState": ""}, {}, ["enable"]),
         (Unit("a", "stopped"), RUNNING, {}, ["stop", "disable"]),
         (Unit("a", "stopped"), {"ActiveState": "inactive", "UnitFileState": "disabled"}, {}, []),
     ],
 )
 def test_decide(unit: Unit, shown: dict[str, str], modified: dict[str, float], steps: list[str]) -> None:
     assert decide(unit, shown, modified) == steps
+
+
+def test_strays_are_what_the_pattern_names_and_nobody_wants() -> None:
+    listed = ["airflow-worker.service", "airflow-worker@gpu.service", "airflow-scheduler.service"]
+    assert strays(listed, "airflow-worker*.service", ["airflow-worker.service"]) == ["airflow-worker@gpu.service"]
+    assert strays(listed, "", []) == []
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
+def test_what_has_no_process_is_disturbed_by_no_restart(state: str) -> None:
+    assert not works({"ActiveState": state})
+    assert works({"ActiveState": "active"}) and works({"ActiveState": "deactivating"})
 
 
 def test_seconds_reads_systemd_252_and_257() -> None:
