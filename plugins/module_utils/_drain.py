@@ -132,7 +132,7 @@ def progress(host: str, left: t.Sequence[t.Mapping[str, t.Any]], number: int, se
 def left_alone(looks: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     """The queues that nobody would read any more when all these hosts leave, each as a sentence.
 
-    C(looks) has by host what the module returned for C(state=looked). Where nobody could be asked, that is a reason, too.
+    C(looks) has by host what the module returned for C(state=looked). That nobody could be asked is a reason, too.
     """
     silent = {look["why"]: host for host, look in looks.items() if look.get("why")}
     if silent:

@@ -22,7 +22,8 @@ description:
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:
   units:
-    description: The units of the worker services, such as V(airflow-worker.service). One that is not there has nothing to finish.
+    description:
+      - The units of the worker services, such as V(airflow-worker.service). Those that are not there have nothing to end.
     type: list
     elements: str
     required: true

@@ -174,7 +174,8 @@ def test_a_restart_that_comes_too_late_is_left_to_systemd(wait: t.Any) -> None:
 
 def test_a_silent_worker_is_stopped_by_systemd_after_a_while_and_still_waited_for(wait: t.Any) -> None:
     silent = seen(1, answers=False)
-    result, steps, said = wait([silent] * 8 + [seen(0, active="inactive", pid=0)], timeout=300)
+    stopping = seen(1, active="deactivating", answers=False)
+    result, steps, said = wait([silent] * 5 + [stopping] * 3 + [seen(0, active="inactive", pid=0)], timeout=300)
     assert not result.get("failed")
     assert [step["systemctl"] for step in steps if "systemctl" in step] == ["stop"]
     assert any("cannot be asked over the broker" in line for line in said)
