@@ -23,7 +23,7 @@ extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:
   units:
     description:
-      - The units of the worker services, such as V(airflow-worker.service). Those that are not there have nothing to end.
+      - The units of the worker services, such as V(airflow-worker.service). One that is not there has nothing to do.
     type: list
     elements: str
     required: true
