@@ -11,7 +11,6 @@ import typing as t
 
 from ansible_collections.onprem.airflow.plugins.module_utils import _look, _settings
 from ansible_collections.onprem.airflow.plugins.module_utils._drain import Task, tasks
-from ansible_collections.onprem.airflow.plugins.module_utils._service import environment_files
 
 
 def broker_of(shown: t.Mapping[str, str], release: str, home: str) -> tuple[str, dict[str, t.Any]]:
@@ -19,13 +18,9 @@ def broker_of(shown: t.Mapping[str, str], release: str, home: str) -> tuple[str,
 
     C(shown) is what systemd says of the unit. Raises OSError or UnicodeDecodeError on a file that cannot be read.
     """
-    environment = _look.environment(shown)
-    config = environment.get("AIRFLOW_CONFIG") or os.path.join(environment.get("AIRFLOW_HOME", home), "airflow.cfg")
-    sources = _settings.read_sources(config, environment_files(shown), "airflow", home)
-    merged = {**sources.environment, **environment}
-    sources = _settings.Sources(sources.config, merged, sources.files, sources.home)
+    sources = _look.sources(shown, home)
     known = _settings.release_options(os.path.join(_look.site_packages(release), "airflow"))
-    found = _settings.effective(known, sources, _settings.commands_as("airflow", "airflow", merged))
+    found = _settings.effective(known, sources, _settings.commands_as("airflow", "airflow", sources.environment))
     settings = _look.celery_settings(_settings.celery_options(found), _settings.broker_tls(found))
     return _settings.value_of(found, "celery.broker_url"), settings
 

@@ -198,7 +198,7 @@ class Host:
             if not unit.startswith("airflow-") or shown.get("LoadState") != "loaded":
                 continue
             try:
-                sources = self._sources(shown)
+                sources = _look.sources(shown, options.home)
             except (OSError, UnicodeDecodeError) as exc:
                 self.problems.append(_judge.unreadable(self.name, unit, exc))
                 continue
@@ -253,16 +253,6 @@ class Host:
         # It may be on its way down: then that it stops is the whole story.
         cut_off = flag in newer and self.up(unit)
         return _judge.outdated(self.name, unit, [path for path in newer if path != flag], cut_off)
-
-    def _sources(self, shown: t.Mapping[str, str]) -> _settings.Sources:
-        """Where a unit gets its settings from: airflow.cfg, its environment files, its own lines and drop-ins."""
-        environment = _look.environment(shown)
-        config = environment.get("AIRFLOW_CONFIG") or os.path.join(
-            environment.get("AIRFLOW_HOME", os.path.join(self.options.home, "airflow")), "airflow.cfg"
-        )
-        sources = _settings.read_sources(config, environment_files(shown), "airflow", self.options.home)
-        where = {name: sources.files.get(name, f"the unit {shown.get('Id', '')}") for name in environment}
-        return _settings.Sources(sources.config, {**sources.environment, **environment}, where, sources.home)
 
     def _dags(self) -> None:
         trees = {}

@@ -148,6 +148,20 @@ def environment(shown: t.Mapping[str, str]) -> dict[str, str]:
     return values
 
 
+def sources(shown: t.Mapping[str, str], home: str) -> _settings.Sources:
+    """Where a unit gets its settings from: airflow.cfg, its environment files, its own lines and drop-ins.
+
+    Raises OSError or UnicodeDecodeError on a file that cannot be read.
+    """
+    own = environment(shown)
+    config = own.get("AIRFLOW_CONFIG") or os.path.join(
+        own.get("AIRFLOW_HOME", os.path.join(home, "airflow")), "airflow.cfg"
+    )
+    read = _settings.read_sources(config, environment_files(shown), "airflow", home)
+    where = {name: read.files.get(name, f"the unit {shown.get('Id', '')}") for name in own}
+    return _settings.Sources(read.config, {**read.environment, **own}, where, read.home)
+
+
 # --- the release ----------------------------------------------------------------------------------------------------
 
 
