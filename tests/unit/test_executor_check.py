@@ -11,7 +11,14 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.onprem.airflow.plugins.module_utils import _drain, _executor_check, _judge, _probe, _settings
+from ansible_collections.onprem.airflow.plugins.module_utils import (
+    _drain,
+    _executor_check,
+    _judge,
+    _look,
+    _probe,
+    _settings,
+)
 
 RUNNING = {
     "LoadState": "loaded",
@@ -79,14 +86,14 @@ def looked(host: _executor_check.Host, monkeypatch: pytest.MonkeyPatch, **variab
     monkeypatch.setattr(_settings, "problems", lambda *arguments: [])
     monkeypatch.setattr(_settings, "file_modes", lambda paths: {})
 
-    def sources(shown: t.Mapping[str, str]) -> _settings.Sources:
+    def sources(shown: t.Mapping[str, str], _home: str) -> _settings.Sources:
         mine = {name: value for name, value in variables.items() if not name.startswith("PORT_")}
         name = shown["Id"].removesuffix(".service").partition("@")[2]
         if port := variables.get(f"PORT_{name}"):
             mine["AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"] = port
         return _settings.Sources(_settings.parse_config("/absent", ""), mine, {}, "/")
 
-    monkeypatch.setattr(host, "_sources", sources)
+    monkeypatch.setattr(_look, "sources", sources)
     host._services()
     host._config()
     return [(problem.code, problem.subject) for problem in host.problems if problem.code != "release_missing"]
