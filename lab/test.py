@@ -110,7 +110,7 @@ def run(
     environment = os.environ | {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "PATH": f"{tools}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": f"--junitxml={JUNIT}",
+        "PYTEST_ADDOPTS": f"--junitxml={JUNIT} --durations=15",
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
         "PIP_QUIET": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
