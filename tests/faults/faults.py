@@ -166,7 +166,7 @@ def clock_ahead(host: str, seconds: int) -> dict[str, t.Any]:
     }
 
 
-# --- The faults, in groups; after each group the cluster has to be without a problem
+# --- The faults, in groups; at the end the cluster has to be without a problem
 SETTINGS = (
     Fault(
         "misspelt section",
