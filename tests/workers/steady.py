@@ -110,8 +110,8 @@ class Database:
 
     def close(self) -> None:
         assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+        with self.process:
+            self.process.stdin.close()
 
 
 # --- What goes on beside the tests
