@@ -10,11 +10,14 @@ import re
 import subprocess
 import typing as t
 
+import pytest
 from conftest import PLAIN, ROOT  # type: ignore[import-not-found]
 from test_refusals import Cluster  # type: ignore[import-not-found]
 
 
 def test_existing_servers_are_used_by_their_addresses(lab: t.Any, tmp_path: pathlib.Path) -> None:
+    if len(lab.hosts) == 1:
+        pytest.skip("the inventory with several hosts runs it")
     cluster = Cluster(lab)
     cluster.groups["postgresql"] = []
     cluster.groups["rabbitmq"] = []

@@ -95,6 +95,12 @@ def fingerprints(lab: t.Any) -> dict[str, list[str]]:
     return {host: on(host, FINGERPRINT).splitlines() for host in lab.hosts}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def single(lab: t.Any) -> None:
+    if len(lab.hosts) > 1:
+        pytest.skip("what runs is on the control machine, and the same for the inventory with one host, which runs it")
+
+
 @pytest.fixture(scope="module")
 def before(lab: t.Any) -> dict[str, list[str]]:
     """What the hosts were before the first wrong input."""

@@ -38,6 +38,8 @@ def test_logs_come_from_the_worker_that_ran_the_task(lab: t.Any, api: t.Any, fin
 
 
 def test_a_worker_that_is_stopped_finishes_its_tasks(lab: t.Any, api: t.Any) -> None:
+    if len(lab.hosts) > 1:
+        pytest.skip("the inventory with one host runs it")
     worker = lab.workers[-1]
     host = lab.host(worker)
     body = {"logical_date": None, "conf": {"n": 4 * len(lab.workers)}}
