@@ -43,7 +43,6 @@ _value:
   type: dict
 """
 
-import copy
 import typing as t
 
 from ansible_collections.onprem.airflow.plugins.module_utils._drain import flag
@@ -55,7 +54,8 @@ def worker_units(
     """Make the units."""
     units = {}
     for position, service in enumerate(services):
-        sections = copy.deepcopy(unit)
+        # Not by deepcopy: what Ansible hands over has all of the templating behind it.
+        sections = {section: dict(settings) for section, settings in unit.items()}
         name = service["name"]
         command = [program, "celery", "worker", "--queues", ",".join(service["queues"])]
         command += ["--concurrency", str(service["concurrency"])]

@@ -14,7 +14,7 @@ description:
   - Checks first that the disk has room for the whole database; a dump takes less, how much less is known afterwards.
   - The file can be read by root alone. It gets its name when it is whole and C(pg_restore) has read its list of
     contents, so that a dump that was cut off is never taken for one. This, the room and the removal of old dumps are
-    what M(community.postgresql.postgresql_db#module) leaves to the caller.
+    what M(community.postgresql.postgresql_db) leaves to the caller.
   - Makes a new dump whenever it runs.
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
 options:

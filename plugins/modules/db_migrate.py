@@ -90,7 +90,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils._schema import (
     release_chains,
 )
 
-Chains = dict[str, dict[str, str | None]]
+# What _schema.release_chains() returns
+Chains = dict[str, t.Any]
 
 
 def _revisions(connection: t.Any) -> dict[str, str | None]:

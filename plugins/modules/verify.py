@@ -85,6 +85,7 @@ def main() -> None:
             "dest": {"type": "str", "default": "."},
             "tolerance": {"type": "float", "default": 5},
             "workers": {"type": "dict", "default": {}},
+            "leaving": {"type": "list", "elements": "str", "default": []},
             "strict": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
