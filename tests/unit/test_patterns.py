@@ -1,0 +1,28 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The patterns of hosts that playbooks make from variables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+VARIABLES = yaml.safe_load((PLAYBOOKS / "vars" / "cluster.yml").read_text())
+
+
+@pytest.mark.parametrize("path", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
+def test_what_stands_beside_another_pattern_is_no_list_of_names(path: Path) -> None:
+    """In `airflow_master:&a,b` the name b stands for itself: ten new workers became masters by that."""
+    scope = []
+    for play in yaml.safe_load(path.read_text()):
+        hosts = str(play.get("hosts", ""))
+        if not hosts.startswith("{{"):
+            scope += re.findall(r"__airflow_\w+", hosts)
+        scope += re.findall(r"__airflow_\w+", str((play.get("vars") or {}).get("__airflow_scope", "")))
+    for name in scope:
+        assert "join(',')" not in str(VARIABLES.get(name, "")), name
