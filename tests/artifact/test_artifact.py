@@ -35,8 +35,9 @@ Ansible = Callable[..., str]
 
 
 def names(folder: Path) -> set[str]:
-    """The files below a folder, in the form of an archive's names."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """The files below a folder, in the form of an archive's names, without what Python writes when it runs them."""
+    found = {path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    return {str(path.relative_to(folder)) for path in found}
 
 
 def members(archive: Path) -> set[str]:
