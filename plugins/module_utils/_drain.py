@@ -50,18 +50,12 @@ def held(unit: str, folder: str = FOLDER) -> str:
 def mark(unit: str, state: str, reason: str, folder: str = FOLDER, dry: bool = False) -> bool:
     """Write the file of a unit; returns whether that changes anything. A drained unit is not marked for a restart."""
     path, now = flag(unit, folder), held(unit, folder)
+    # Only a drained unit can be undrained, and it is marked for nothing else.
+    if bool(now) != (state == "undrained"):
+        return False
+    text = ""  # for a restart it is enough that the file is newer than the process
     if state == "drained":
-        if now:
-            return False
         text = f"since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} by {reason}\n"
-    elif state == "undrained":
-        if not now:
-            return False
-        text = ""
-    else:  # restarting: an empty file that is newer than the process
-        if now:
-            return False
-        text = ""
     if dry:
         return True
     os.makedirs(folder, mode=0o755, exist_ok=True)
