@@ -1,10 +1,12 @@
 """A steady load: many tasks that wait, use no CPU, and append to a table when and where they ran.
 
-Whoever looks for lost or doubled tasks counts its rows. None of them is tried again: a loss shows as a failure.
+Whoever looks for lost or doubled tasks counts its rows. A task that died has a row without an end, and one more for its
+next try. A database that is away is waited for: what is tested is Airflow, not this.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import time
@@ -22,51 +24,72 @@ CREATE TABLE IF NOT EXISTS lab_load (
     host text NOT NULL,
     pid integer NOT NULL,
     started timestamptz NOT NULL DEFAULT clock_timestamp(),
-    ended timestamptz
+    ended timestamptz,
+    UNIQUE (run_id, map_index, try_number, host, pid)
 )
 """
-BEGIN = "INSERT INTO lab_load (run_id, map_index, try_number, host, pid) VALUES (%s, %s, %s, %s, %s) RETURNING id"
-END = "UPDATE lab_load SET ended = clock_timestamp() WHERE id = %s"
+# Written again when the answer to the first time was lost
+BEGIN = """
+INSERT INTO lab_load (run_id, map_index, try_number, host, pid) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (run_id, map_index, try_number, host, pid) DO UPDATE SET pid = EXCLUDED.pid RETURNING id
+"""
+END = "UPDATE lab_load SET ended = %s WHERE id = %s RETURNING id"
 # Two runs that begin at once would both make it.
 LOCK = "SELECT pg_advisory_xact_lock(20260101)"
 
 
-def connect() -> t.Any:
+# Seconds that the database may be away.
+PATIENCE = 600.0
+
+
+def write(*statements: tuple[str, tuple[t.Any, ...]]) -> t.Any:
+    """Runs statements in one transaction, as soon as the database lets us; returns the first value of the last one."""
     import psycopg  # of the release; too slow to import whenever the file is parsed
 
     # db+postgresql+psycopg://user:password@host:port/database
-    url = os.environ["AIRFLOW__CELERY__RESULT_BACKEND"]
-    return psycopg.connect("postgresql://" + url.split("://", 1)[1], autocommit=True)
+    url = "postgresql://" + os.environ["AIRFLOW__CELERY__RESULT_BACKEND"].split("://", 1)[1]
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with psycopg.connect(url, connect_timeout=5) as connection:
+                for statement, values in statements:
+                    cursor = connection.execute(statement, values)
+                return cursor.fetchone()[0] if cursor.description else None
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 @dag(
     dag_id="lab_load",
     schedule=None,
     is_paused_upon_creation=False,
-    params={"tasks": 60, "shortest": 5, "longest": 20},
+    # The first `spanning` tasks of a run last `span` seconds each.
+    params={"tasks": 60, "shortest": 5, "longest": 20, "spanning": 0, "span": 0},
     # Some more than there are slots: a worker finds its next task in the queue, and a canary does not wait for long.
     max_active_tasks=12,
     max_active_runs=8,
 )
 def lab_load() -> None:
-    @task(retries=0)
+    @task
     def seconds() -> list[int]:
         """How long each task takes: the same in every run, long and short ones mixed."""
-        with connect() as connection, connection.transaction():
-            connection.execute(LOCK)
-            connection.execute(TABLE)
+        write((LOCK, ()), (TABLE, ()))
         params = get_current_context()["params"]
-        span = params["longest"] - params["shortest"] + 1
-        return [params["shortest"] + number * 7 % span for number in range(params["tasks"])]
+        width = params["longest"] - params["shortest"] + 1
+        return [
+            params["span"] if number < params["spanning"] else params["shortest"] + number * 7 % width
+            for number in range(params["tasks"])
+        ]
 
-    @task(retries=0)
+    @task
     def work(duration: int) -> None:
         instance = get_current_context()["ti"]
-        with connect() as connection:
-            row = (instance.run_id, instance.map_index, instance.try_number, socket.gethostname(), os.getpid())
-            (number,) = connection.execute(BEGIN, row).fetchone()
-            time.sleep(duration)
-            connection.execute(END, (number,))
+        row = (instance.run_id, instance.map_index, instance.try_number, socket.gethostname(), os.getpid())
+        number = write((BEGIN, row))
+        time.sleep(duration)
+        write((END, (datetime.datetime.now(datetime.UTC), number)))
 
     work.expand(duration=seconds())
 
