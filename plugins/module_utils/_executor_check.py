@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ansible_collections.onprem.airflow.plugins.module_utils import (
+    _disks,
     _drain,
     _judge,
     _look,
@@ -30,6 +31,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._problems import Pr
 from ansible_collections.onprem.airflow.plugins.module_utils._service import environment_files
 
 KINDS = {"airflow_master": _settings.MASTER, "airflow_worker": _settings.WORKER}
+WATCHDOG = "airflow-watchdog.service"
 LOG_PORT = "logging.worker_log_server_port"
 # What a run of all parts may take at most, in multiples of the time of one connection: the longest chain of them.
 LONGEST_CHAIN = 4
@@ -52,6 +54,7 @@ class Options:
     clock_tolerance: float
     timeout: float
     settle: float
+    disk_free: int
     release: str
     home: str
 
@@ -98,6 +101,8 @@ class Host:
             self.skip(check, "no release is installed, so there is no Python to look with")
         if ready:
             self._timed("config", self._config)
+        if "host" in self.options.checks:
+            self._timed("disks", self._disks)
         if ready and "host" in self.options.checks:
             self._timed("dags", self._dags)
             self._together(
@@ -254,6 +259,25 @@ class Host:
         cut_off = flag in newer and self.up(unit)
         return _judge.outdated(self.name, unit, [path for path in newer if path != flag], cut_off)
 
+    def _disks(self) -> None:
+        """The file systems that the services write to. One that hangs, for its server is away, is left behind."""
+        needed = dict.fromkeys(KINDS, self.options.disk_free * _disks.MB)
+        logs = _settings.value_of(self.worker or self.found, "logging.base_log_folder")
+        places = _disks.places(self.roles, needed, self.options.home, logs)
+        (outcome,) = _probe.in_parallel([lambda: _disks.file_systems(places)], self.options.timeout)
+        if outcome.error is not None:
+            self.problems.append(_judge.broken_part(self.name, "disks", outcome.error))
+        elif outcome.value is None:
+            self.skip("services", f"a file system of this host did not answer within {self.options.timeout:g} s")
+        else:
+            self.report["disks"] = [disk.as_dict() for disk in outcome.value]
+            watched = any("airflow_worker" in disk.short for disk in outcome.value) and self._watched()
+            self.problems += _judge.disks(self.name, outcome.value, watched)
+
+    def _watched(self) -> bool:
+        """Whether the watchdog looks after the workers of this host."""
+        return _look.units([WATCHDOG]).get(WATCHDOG, {}).get("ActiveState") == "active"
+
     def _dags(self) -> None:
         trees = {}
         for bundle in _settings.bundles(self.found):
@@ -377,7 +401,15 @@ class Host:
             time.sleep(PAUSE)
         down = [unit for unit in self.worker_units if not self.up(unit) and not self.held[unit]]
         if down:
-            self.skip("worker", f"{' and '.join(down)} {'is' if len(down) == 1 else 'are'} not active")
+            ending = [unit for unit in down if self.shown.get(unit, {}).get("ActiveState") == "deactivating"]
+            gone = [unit for unit in down if unit not in ending]
+            texts = ["is not active", "are not active"], ["is stopping: its tasks end", "are stopping: their tasks end"]
+            why = [
+                f"{' and '.join(names)} {text[len(names) > 1]}"
+                for names, text in zip((gone, ending), texts, strict=True)
+                if names
+            ]
+            self.skip("worker", "; ".join(why))
         if listed is None:
             self.skip("queues", "the management plugin of the broker was not asked: types and consumers are not known")
             self.report["queues"] = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.onprem.airflow.plugins.module_utils._disks import MB, FileSystem
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import Problem
 from ansible_collections.onprem.airflow.plugins.module_utils._settings import masked
 
@@ -159,20 +160,96 @@ def units(host: str, seen: t.Sequence[Seen], drained: t.Collection[str] = ()) ->
         if unit["load"] != "loaded":
             problems.append(Problem("unit_missing", host, f"{name} does not exist", f"{SITE} --limit {host}", subject))
             continue
-        if name in drained:
+        if name in drained or finishing(unit):
             pass
-        elif unit["sub"] == "auto-restart" or unit["active"] == "failed":
+        elif waiting(unit):
+            what = f"{name} is not up: it waits for the port of its database before it starts"
+            fix = (
+                "see that the database runs and that this host reaches it: the unit goes on by itself. "
+                f"`journalctl -u {short} -n 50` on the host tells since when"
+            )
+            problems.append(Problem("unit_failing", host, what, fix, subject))
+        elif unit["sub"] == "auto-restart" or unit["active"] == "failed" or ended(unit):
             why = f"result {unit['result']}, exit status {unit['status']}, {unit['restarts']} restarts"
             fix = f"`journalctl -u {short} -n 50` on the host says why"
             problems.append(Problem("unit_failing", host, f"{name} does not stay up: {why}", fix, subject))
+        elif unit["active"] == "activating":
+            fix = f"wait until it is up; `journalctl -u {short} -n 50` on the host says what it does meanwhile"
+            problems.append(Problem("unit_stopped", host, f"{name} is starting", fix, subject))
         elif unit["active"] not in ("active", "reloading"):
-            state = {"inactive": "is stopped", "deactivating": "is stopping", "activating": "is starting"}
+            state = {"inactive": "is stopped", "deactivating": "is stopping"}
             what = f"{name} {state.get(unit['active'], 'is ' + unit['active'])}"
             problems.append(Problem("unit_stopped", host, what, f"`systemctl start {short}` on the host", subject))
         if unit["enabled"] not in ENABLED:
             what = f"{name} is {unit['enabled'] or 'not enabled'}: it will not start when the host boots"
             problems.append(Problem("unit_disabled", host, what, f"`systemctl enable {short}` on the host", subject))
     return problems
+
+
+def waiting(unit: Seen) -> bool:
+    """Whether a service of Airflow waits for its database before it starts; see ExecStartPre of the unit."""
+    return bool(unit["sub"] == "start-pre" and unit["name"].startswith("airflow-"))
+
+
+def ended(unit: Seen) -> bool:
+    """Whether a service ended against all orders, and its last processes are on their way out."""
+    return bool(unit["active"] == "deactivating" and unit["result"] not in ("", "success"))
+
+
+def finishing(unit: Seen) -> bool:
+    """Whether a worker was told to stop and its tasks go on until they are done, which may take hours.
+
+    It is no more wrong than one that is drained, and whoever stopped it may start it again.
+    """
+    return bool(unit["active"] == "deactivating" and not ended(unit) and unit["name"].startswith("airflow-worker"))
+
+
+NEEDS = {
+    "airflow_master": "Airflow's services",
+    "airflow_worker": "the worker",
+    "rabbitmq": "RabbitMQ",
+    "postgresql": "PostgreSQL",
+}
+
+
+def disks(host: str, seen: t.Iterable[FileSystem], watched: bool = False) -> list[Problem]:
+    """Services have the space that they need. C(watched): a watchdog stops a worker that has not."""
+    problems = []
+    for disk in seen:
+        if not disk.short:
+            continue
+        folders = " and ".join(disk.folders)
+        if disk.inodes == 0:
+            what = (
+                f"the file system {disk.mount}, with {folders}, has no inodes left, so no file can be made there "
+                f"({_size(disk.free)} of {_size(disk.size)} are free)"
+            )
+        else:
+            needs = ", ".join(f"{NEEDS[role]}: {_size(max(needed, MB))}" for role, needed in disk.short.items())
+            what = (
+                f"the file system {disk.mount}, with {folders}, is full: {_size(disk.free)} of {_size(disk.size)} are "
+                f"free; needed by {needs}"
+            )
+        lack, tool = ("inodes", "df -i") if disk.inodes == 0 else ("space", "du -xm --max-depth=2")
+        ends = {
+            "airflow_worker": "the watchdog lets the worker take no tasks until then, and then starts it"
+            if watched
+            else "until then tasks and their logs may be lost",
+            "rabbitmq": "until then RabbitMQ takes no messages",
+            "postgresql": "until then the database cannot be written to",
+        }
+        until = "; ".join(ends[role] for role in disk.short if role in ends)
+        fix = (
+            f"free {'space' if lack == 'space' else 'inodes, by removing files,'} in {folders} on the host "
+            f"(`{tool} {disk.mount}` tells what takes it), or enlarge {disk.mount}. It goes on by itself once there "
+            f"is space{'; ' + until if until else ''}"
+        )
+        problems.append(Problem("disk_full", host, what, fix, f"disk:{disk.mount}"))
+    return problems
+
+
+def _size(size: int) -> str:
+    return f"{size // MB} MB"
 
 
 def outdated(host: str, unit: str, newer: t.Sequence[str], cut_off: bool = False) -> list[Problem]:

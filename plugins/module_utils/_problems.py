@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "release_missing": "services",
     "release_not_running": "services",
     "health_failing": "services",
+    "disk_full": "services",
     # --- config
     "config_missing": "config",
     "config_generated": "config",
@@ -131,8 +132,8 @@ class Problem:
     C(host) is the inventory's name of the host that has it. C(subject) names the thing that is wrong, in the form
     C(kind:name): C(unit:airflow-worker.service), C(broker:mq1:5672), C(database:db1:5432), C(api:http://master1:8080),
     C(queue:default), C(worker:worker1) or C(worker:gpu@worker1), C(setting:core.executor),
-    C(file:/etc/airflow/airflow.env), C(host:worker1), C(log:worker1). The fix is a whole instruction: what to do,
-    where.
+    C(file:/etc/airflow/airflow.env), C(disk:/var/log), C(host:worker1), C(log:worker1). The fix is a whole
+    instruction: what to do, where.
     """
 
     code: str

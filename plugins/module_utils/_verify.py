@@ -9,6 +9,7 @@ The document is the content of verify.json; docs/verify.md describes it. No secr
 
 from __future__ import annotations
 
+import re
 import textwrap
 import time
 import typing as t
@@ -54,6 +55,12 @@ APPLIES: dict[str, tuple[str, ...]] = {
     "dags": (MASTER, WORKER),
 }
 _UNREACHABLE_FIX = "start the host or correct ansible_host, ansible_port, ansible_user or the SSH key; `ssh` must work"
+# What is told by a host on which Ansible itself can write no file any more.
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|No usable temporary directory", re.IGNORECASE)
+_NO_SPACE_FIX = (
+    "free space on the host, above all where Ansible puts its files: the home of the SSH user, /tmp and /var/tmp "
+    "(`df -h` and `df -i` there tell which is full). It goes on by itself once there is space"
+)
 _FAILED_FIX = "the SSH user needs root by sudo and the host python3; run again with -vvv to see all of the error"
 
 
@@ -108,6 +115,10 @@ def verify(
         result = results.get(name) or {}
         if not host.in_run:
             reasons[name] = "left out by --limit"
+        elif full := _no_space(result):
+            reasons[name] = "has no space left"
+            what = f"has no space left, so nothing on it can be looked at: {full}"
+            found.append(Found(Problem("disk_full", name, what, _NO_SPACE_FIX, f"host:{name}")))
         elif result.get("unreachable"):
             reasons[name] = "cannot be reached"
             what = f"cannot be reached: {_first_line(result.get('msg'))}"
@@ -160,6 +171,17 @@ def _problem(host: str, given: Mapping[str, t.Any]) -> Problem:
         str(given.get("fix", "")),
         str(given.get("subject") or ""),
     )
+
+
+def _no_space(result: Mapping[str, t.Any]) -> str:
+    """What Ansible was told, when a host has no space left for the check itself; empty when that is not so."""
+    if result.get("report") or not (result.get("unreachable") or result.get("failed")):
+        return ""
+    for key in ("msg", "module_stderr", "module_stdout", "exception"):
+        for line in str(result.get(key) or "").splitlines():
+            if _NO_SPACE.search(line):
+                return _first_line(line)
+    return ""
 
 
 def _hosts(

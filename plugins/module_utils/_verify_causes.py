@@ -32,6 +32,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils._verify_compare imp
 EVERYWHERE = "*"
 # The unit of each service, as its name begins.
 BROKER_UNIT, DATABASE_UNIT, WORKER_UNIT, API_UNIT = "rabbitmq", "postgresql", "airflow-worker", "airflow-api-server"
+SCHEDULER_UNIT = "airflow-scheduler"
+BROKER, DATABASE = "rabbitmq", "postgresql"  # the roles
 DOWN = ("unit_missing", "unit_stopped", "unit_failing")
 # What is wrong with a worker that cannot work. One that the inventory does not have is no consequence of anything.
 WORKER_ILL = ("worker_silent", "worker_not_consuming", "worker_queue_unexpected")
@@ -50,6 +52,7 @@ SILENCING = (
     "config_unreadable",
     *DOWN,
     "unit_outdated",
+    "disk_full",
     "broker_*",
     "results_*",
     "queue_wrong_type",
@@ -106,7 +109,15 @@ class Scene:
             return sorted(self.served_by.get(problem.subject.partition(":")[2], ()))
         if problem.code in (*DOWN, "unit_outdated") and not _is_unit(problem, WORKER_UNIT):
             return []
+        if problem.code == "disk_full" and WORKER not in self.short(problem):
+            return []
         return self.workers(problem)
+
+    def short(self, problem: Problem) -> list[str]:
+        """The roles that have too little space on a file system; all of the host where it could not be looked at."""
+        disks = self.cluster.report(problem.host).get("disks") or ()
+        mine = [disk for disk in disks if problem.subject == f"disk:{disk['mount']}"]
+        return list(mine[0]["short"]) if mine else list(self.cluster.hosts[problem.host].roles)
 
     def workers(self, problem: Problem) -> list[Worker]:
         """The services of a worker that a problem is about: all of the host, unless its subject tells which."""
@@ -238,11 +249,11 @@ def only_unit(name: str, role: str) -> Keys:
     return keys
 
 
-def only_host(kind: str, role: str) -> Keys:
+def only_host(role: str, *kinds: str) -> Keys:
     """Everywhere, when the only host of a role is away and connections to it failed: SSH alone proves nothing."""
 
     def keys(scene: Scene, problem: Problem) -> list[str]:
-        failed = (kind, problem.host) in scene.failed_to
+        failed = any((kind, problem.host) in scene.failed_to for kind in kinds)
         return [EVERYWHERE] if failed and scene.alone[role] == problem.host else []
 
     return keys
@@ -329,6 +340,53 @@ def masters_signing_key(scene: Scene, problem: Problem) -> list[str]:
     return master_looking(scene, problem) if signing_key(scene, problem) else []
 
 
+def short_of_space(scene: Scene, problem: Problem) -> list[str]:
+    """The roles of this host whose services have no space; everywhere, where no other host has the role."""
+    keys = []
+    for role in scene.short(problem):
+        keys += [f"{problem.host}/{role}"]
+        keys += [f"{EVERYWHERE}/{role}"] if scene.alone.get(role) == problem.host else []
+    return keys
+
+
+def _role_of(name: str) -> str:
+    """The role of a unit."""
+    if name.startswith(WORKER_UNIT):
+        return WORKER
+    return MASTER if name.startswith("airflow-") else name.partition("-")[0].partition("@")[0].partition(".")[0]
+
+
+def needs_space_of(scene: Scene, problem: Problem) -> list[str]:
+    """Hosts and roles whose services have to write for this problem not to be."""
+    kind, name = problem.code.partition("_")[0], problem.subject.partition(":")[2]
+    targets = [*about(scene, problem), EVERYWHERE]
+    if kind in ("broker", "management"):
+        return [f"{target}/{BROKER}" for target in targets]
+    if kind in ("database", "results"):
+        return [f"{target}/{DATABASE}" for target in targets]
+    if kind == "worker":
+        return [f"{host}/{WORKER}" for host, _unit in scene.workers(problem)]
+    if kind == "log":
+        return [f"{target}/{WORKER}" for target in about(scene, problem)]
+    if kind == "api":
+        return [*(f"{target}/{MASTER}" for target in about(scene, problem)), f"{EVERYWHERE}/{DATABASE}"]
+    role = _role_of(name) if kind in ("unit", "health") else MASTER
+    # Airflow's services end when they cannot write to their database.
+    database = [] if problem.code == "unit_stopped" or role not in (MASTER, WORKER) else [f"{EVERYWHERE}/{DATABASE}"]
+    return [f"{problem.host}/{role}", *database]
+
+
+def way(scene: Scene, problem: Problem) -> list[str]:
+    """The way between two hosts of the inventory, whoever of them looked."""
+    return [" ".join(sorted((problem.host, target))) for target in about(scene, problem) if target != problem.host]
+
+
+def server(scene: Scene, problem: Problem) -> list[str]:
+    """How the connection of this host to a server failed, whatever database of it was meant."""
+    failure = problem.code.partition("_")[2]
+    return [f"{problem.host} {failure} {problem.subject.partition(':')[2].partition('/')[0]}"]
+
+
 # --- the rules: the deeper the cause, the earlier --------------------------------------------------------------
 
 RULES: tuple[Rule, ...] = (
@@ -338,18 +396,35 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("unreachable",),
         ("broker_*", "management_*", "queue_*", "worker_silent", "worker_not_consuming"),
-        only_host("broker", "rabbitmq"),
+        only_host(BROKER, "broker"),
         everywhere,
     ),
-    Rule(("unreachable",), ("unit_failing",), only_host("broker", "rabbitmq"), worker_unit),
+    Rule(("unreachable",), ("unit_failing",), only_host(BROKER, "broker"), worker_unit),
     # The same for the database. Masters exit without it.
     Rule(
         ("unreachable",),
         ("database_*", "results_*", "schema_*", "health_failing", "dag_import_error"),
-        only_host("database", "postgresql"),
+        only_host(DATABASE, "database", "results"),
         everywhere,
     ),
-    Rule(("unreachable",), ("unit_failing",), only_host("database", "postgresql"), airflow_unit),
+    Rule(("unreachable",), ("unit_failing",), only_host(DATABASE, "database", "results"), airflow_unit),
+    # Without space a broker takes no messages or ends, a database refuses to write or ends, a worker is stopped by the
+    # watchdog or loses what it writes.
+    Rule(
+        ("disk_full",),
+        (
+            *("broker_blocked", "broker_unconfirmed", "broker_error"),
+            *("broker_refused", "broker_timeout", "broker_half_open", "management_failing"),
+            *("database_error", "database_refused", "database_timeout", "database_half_open"),
+            *("results_error", "results_refused", "results_timeout", "results_half_open"),
+            *("api_error", "api_refused", "api_timeout", "api_half_open"),
+            *("log_error", "log_refused", "log_timeout", "log_half_open"),
+            *("unit_stopped", "unit_failing", "health_failing"),
+            *("worker_silent", "worker_not_consuming"),
+        ),
+        short_of_space,
+        needs_space_of,
+    ),
     # The broker's service is down: nobody can log in, look at queues or take tasks, and workers give up and restart.
     Rule(DOWN, ("broker_*", "management_*"), unit(BROKER_UNIT), about),
     Rule(
@@ -446,6 +521,15 @@ RULES: tuple[Rule, ...] = (
     Rule(("broker_*",), WORKER_ILL, here, here_or_about),
     Rule(("broker_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
     Rule(("broker_*",), ("log_*",), worker_here, about),
+    # A scheduler that waits for the broker to take a task writes no heartbeat meanwhile.
+    Rule(("broker_*",), ("health_failing",), here, unit(SCHEDULER_UNIT)),
+    # Both databases are on one server, and who does not reach it reaches neither.
+    Rule(
+        ("results_unresolved", "results_refused", "results_timeout", "results_half_open"),
+        ("database_unresolved", "database_refused", "database_timeout", "database_half_open"),
+        server,
+        server,
+    ),
     # Nor can a worker run that cannot store results.
     Rule(("results_*",), WORKER_ILL, here, here_or_about),
     Rule(("results_*",), ("unit_failing", "unit_stopped"), here, unit(WORKER_UNIT)),
@@ -461,6 +545,10 @@ RULES: tuple[Rule, ...] = (
     Rule(("database_*",), ("api_*",), here, about),
     # Who calls an API server that is down gets no answer.
     Rule(DOWN, ("api_*",), unit(API_UNIT), about),
+    # Nor of one that hangs.
+    Rule(("health_failing",), ("api_*",), unit(API_UNIT), about),
+    # Cut between a worker and a master, the way is cut for both.
+    Rule(("api_timeout",), ("log_timeout",), way, way),
     # The health that a master tells is that of its units.
     Rule(DOWN, ("health_failing",), unit("airflow-"), here),
     # A worker that is down answers nobody: no ping, no log.

@@ -14,7 +14,7 @@ description:
     message and reads it back, asks the worker which queues it reads and the broker who reads them, logs in to the
     databases, calls the API server, and reads the configuration as the services see it.
   - Runs under the Python of the installed release, so with the very libraries of the services, on a host of Airflow.
-    On one that has only PostgreSQL or RabbitMQ it looks at their services.
+    On one that has only PostgreSQL or RabbitMQ it looks at their services and file systems.
   - A worker that is drained is reported as such and not blamed for taking no tasks.
   - Reads only. The one thing it makes is a private queue on the broker that vanishes with the connection.
   - The playbook C(onprem.airflow.verify) runs it on all hosts and compares them.
@@ -106,6 +106,15 @@ options:
     description: Seconds after its start in which a worker may still be connecting; it is waited for that long.
     type: float
     default: 30
+  disk_free:
+    description:
+      - Free space in MB that the file systems need to which the services of a master or a worker write, those of
+        C(/var/log/airflow), O(home) and C(/tmp); of a small C(/tmp) a tenth is enough. Give it what
+        C(airflow_watchdog_disk_free) is, below which the watchdog stops a worker.
+      - With V(0) only one that has no space left at all counts as full.
+      - PostgreSQL needs 256 MB, and RabbitMQ what C(disk_free_limit.absolute) of its C(rabbitmq.conf) says.
+    type: int
+    default: 512
   release:
     description: The link to the installed release.
     type: path
@@ -235,6 +244,7 @@ def main() -> None:
             "clock_tolerance": {"type": "float", "default": 5},
             "timeout": {"type": "float", "default": 4},
             "settle": {"type": "float", "default": 30},
+            "disk_free": {"type": "int", "default": 512},
             "release": {"type": "path", "default": "/opt/airflow/current"},
             "home": {"type": "path", "default": "/var/lib/airflow"},
             "strict": {"type": "bool", "default": True},

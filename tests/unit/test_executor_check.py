@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.onprem.airflow.plugins.module_utils import (
+    _disks,
     _drain,
     _executor_check,
     _judge,
@@ -43,6 +44,7 @@ def options(tmp_path: pathlib.Path, **changes: t.Any) -> _executor_check.Options
         "clock_tolerance": 5.0,
         "timeout": 0.2,
         "settle": 0.0,
+        "disk_free": 512,
         "release": str(tmp_path / "current"),
         "home": str(tmp_path / "home"),
     }
@@ -59,6 +61,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
         lambda names: {name: {"Id": name, **RUNNING, **states.get(name, {})} for name in names},
     )
     monkeypatch.setattr(_executor_check._look, "running_workers", lambda: [])
+    monkeypatch.setattr(_disks, "file_systems", lambda places: [])  # this machine's are no matter
     return states
 
 
@@ -115,6 +118,45 @@ def test_a_host_without_airflow_is_its_services(tmp_path: pathlib.Path, systemd:
     assert [(problem["code"], problem["host"], problem["check"]) for problem in problems] == [
         ("unit_stopped", "h1", "services")
     ]
+
+
+def test_disks_are_looked_at_on_every_host(
+    tmp_path: pathlib.Path, systemd: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[_disks.Place] = []
+
+    def file_systems(places: t.Iterable[_disks.Place]) -> list[_disks.FileSystem]:
+        asked[:] = places
+        short = {place.role: place.needed for place in asked}
+        return [_disks.FileSystem("/var", ("/var/log",), 3 << 20, 90 << 20, 5, short)]
+
+    monkeypatch.setattr(_disks, "file_systems", file_systems)
+    for role in ("rabbitmq", "postgresql", "airflow_master", "airflow_worker"):
+        given = options(tmp_path, roles=[role], disk_free=77)
+        problems, report = _executor_check.Host(given, has_libraries=False).check()
+        assert [problem["subject"] for problem in problems if problem["code"] == "disk_full"] == ["disk:/var"], role
+        (disk,) = report["disks"]
+        assert (disk["mount"], disk["free_mb"], disk["size_mb"], disk["short"]) == ("/var", 3, 90, [role])
+        if role.startswith("airflow"):
+            assert {place.needed for place in asked} == {77 << 20} and given.home in {place.path for place in asked}
+    # Only a watchdog that runs holds a worker.
+    assert "watchdog" in next(problem["fix"] for problem in problems if problem["code"] == "disk_full")
+    systemd["airflow-watchdog.service"] = {"ActiveState": "inactive"}
+    problems, _report = _executor_check.Host(given, has_libraries=False).check()
+    assert "watchdog" not in next(problem["fix"] for problem in problems if problem["code"] == "disk_full")
+    asked.clear()
+    _executor_check.Host(options(tmp_path, checks=["logs"]), has_libraries=False).check()
+    assert asked == [], "the second look is only at logs"
+
+
+def test_a_file_system_that_hangs_is_left_behind(
+    tmp_path: pathlib.Path, systemd: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_disks, "file_systems", lambda places: time.sleep(5))
+    began = time.monotonic()
+    problems, report = _executor_check.Host(options(tmp_path), has_libraries=False).check()
+    assert time.monotonic() - began < 2 and problems == [] and "disks" not in report
+    assert [item["check"] for item in report["skipped"]] == ["services"]
 
 
 def test_a_worker_without_a_release_is_told_and_not_looked_into(

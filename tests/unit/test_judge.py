@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from ansible_collections.onprem.airflow.plugins.module_utils import _judge
+from ansible_collections.onprem.airflow.plugins.module_utils._disks import MB, FileSystem
 from ansible_collections.onprem.airflow.plugins.module_utils._problems import CODES, Problem
 
 UNIT = {
@@ -37,7 +38,13 @@ def codes(problems: list[Problem]) -> list[str]:
         ({}, []),
         ({"load": "not-found", "active": "inactive", "enabled": ""}, ["unit_missing"]),
         ({"active": "inactive"}, ["unit_stopped"]),
-        ({"active": "deactivating"}, ["unit_stopped"]),
+        # A worker that was told to stop ends its tasks first.
+        ({"active": "deactivating", "sub": "stop-sigterm"}, []),
+        ({"active": "deactivating", "sub": "final-sigkill", "result": "signal"}, ["unit_failing"]),
+        ({"active": "deactivating", "name": "airflow-scheduler.service"}, ["unit_stopped"]),
+        ({"active": "activating", "sub": "start-pre"}, ["unit_failing"]),
+        ({"active": "activating", "sub": "start-pre", "name": "airflow-scheduler.service"}, ["unit_failing"]),
+        ({"active": "activating", "sub": "start", "name": "rabbitmq-server.service"}, ["unit_stopped"]),
         ({"active": "activating", "sub": "auto-restart"}, ["unit_failing"]),
         ({"active": "failed"}, ["unit_failing"]),
         ({"enabled": "disabled"}, ["unit_disabled"]),
@@ -64,6 +71,34 @@ def test_a_drained_unit_may_be_stopped(change: dict[str, t.Any], expected: list[
     assert codes(_judge.units("h1", [UNIT | change], ["airflow-worker.service"])) == expected
     others = codes(_judge.units("h1", [UNIT | change], ["airflow-worker@other.service"]))
     assert others != expected or expected == ["unit_missing"]
+
+
+def test_what_a_unit_waits_for_is_told() -> None:
+    (held,) = _judge.units("h1", [UNIT | {"active": "activating", "sub": "start-pre"}])
+    assert "waits for the port of its database" in held.what and "by itself" in held.fix
+    (young,) = _judge.units("h1", [UNIT | {"active": "activating", "sub": "start"}])
+    assert "is starting" in young.what and "systemctl start" not in young.fix
+
+
+def disk(**change: t.Any) -> FileSystem:
+    mine: dict[str, t.Any] = {"mount": "/var", "folders": ("/var/log/airflow", "/var/lib/airflow"), "free": 93 * MB}
+    return FileSystem(**{**mine, "size": 1000 * MB, "inodes": 7, "short": {"airflow_worker": 512 * MB}, **change})
+
+
+def test_a_disk_is_told_with_its_folders_and_how_it_goes_on() -> None:
+    assert _judge.disks("h1", [disk(short={})]) == []
+    watched, alone = (_judge.disks("h1", [disk()], watched)[0] for watched in (True, False))
+    assert codes([watched, alone]) == ["disk_full"] * 2 and watched.subject == "disk:/var"
+    assert "93 MB of 1000 MB are free" in watched.what and "the worker: 512 MB" in watched.what
+    for told in (watched.what, watched.fix):
+        assert "/var/log/airflow and /var/lib/airflow" in told
+    assert "goes on by itself once there is space" in watched.fix and "goes on by itself once there is space" in alone.fix
+    assert "the watchdog lets the worker take no tasks" in watched.fix and "watchdog" not in alone.fix
+    (broker,) = _judge.disks("h1", [disk(short={"rabbitmq": 0})], True)
+    assert "RabbitMQ: 1 MB" in broker.what and "watchdog" not in broker.fix and "takes no messages" in broker.fix
+    (nodes,) = _judge.disks("h1", [disk(inodes=0)])
+    assert "no inodes left" in nodes.what and "df -i /var" in nodes.fix
+    assert len(_judge.disks("h1", [disk(), disk(mount="/srv"), disk(short={})])) == 2
 
 
 def test_every_failure_of_a_connection_has_its_own_words() -> None:
