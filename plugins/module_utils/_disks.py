@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import typing as t
@@ -19,6 +20,10 @@ DATABASE_NEEDS = 256 * MB
 BROKER_NEEDS = 50_000_000
 # A /tmp in memory may well be smaller than what is asked of a disk.
 SHARE_OF_TMP = 0.1
+# What the watchdog keeps of each worker, and how much more than its limit there has to be before it starts one again
+# (roles/airflow_worker/files/airflow_watchdog.py).
+WATCHDOG_STATE = "/run/airflow-watchdog/state.json"
+SPARE = 1.2
 # As rabbitmq.conf takes them.
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 UNITS |= {f"{unit}ib": size for unit, size in UNITS.items() if unit}
@@ -83,6 +88,15 @@ def places(
         folders = [*database_folders(databases), "/var/log/postgresql"]
         found += [Place(DATABASE, path, DATABASE_NEEDS) for path in folders]
     return found
+
+
+def held(units: t.Collection[str], path: str = WATCHDOG_STATE) -> bool:
+    """Whether the watchdog has stopped one of these workers for want of space, and not started it since."""
+    try:
+        kept = json.loads(_text(path))["units"]
+        return any(kept[unit]["stopped"] is not None for unit in units if unit in kept)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def broker_limit(text: str) -> int:

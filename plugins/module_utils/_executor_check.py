@@ -262,6 +262,9 @@ class Host:
     def _disks(self) -> None:
         """The file systems that the services write to. One that hangs, for its server is away, is left behind."""
         needed = dict.fromkeys(KINDS, self.options.disk_free * _disks.MB)
+        watched = bool(self.options.disk_free and self.services) and self._watched()
+        if watched and _disks.held(self.worker_units):
+            needed["airflow_worker"] = int(_disks.SPARE * needed["airflow_worker"])
         logs = _settings.value_of(self.worker or self.found, "logging.base_log_folder")
         places = _disks.places(self.roles, needed, self.options.home, logs)
         (outcome,) = _probe.in_parallel([lambda: _disks.file_systems(places)], self.options.timeout)
@@ -271,7 +274,6 @@ class Host:
             self.skip("services", f"a file system of this host did not answer within {self.options.timeout:g} s")
         else:
             self.report["disks"] = [disk.as_dict() for disk in outcome.value]
-            watched = any("airflow_worker" in disk.short for disk in outcome.value) and self._watched()
             self.problems += _judge.disks(self.name, outcome.value, watched)
 
     def _watched(self) -> bool:

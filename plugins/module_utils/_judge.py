@@ -213,7 +213,7 @@ NEEDS = {
 
 
 def disks(host: str, seen: t.Iterable[FileSystem], watched: bool = False) -> list[Problem]:
-    """Services have the space that they need. C(watched): a watchdog stops a worker that has not."""
+    """Services have the space that they need. C(watched): a watchdog stops a worker that has not, save for /tmp."""
     problems = []
     for disk in seen:
         if not disk.short:
@@ -233,7 +233,7 @@ def disks(host: str, seen: t.Iterable[FileSystem], watched: bool = False) -> lis
         lack, tool = ("inodes", "df -i") if disk.inodes == 0 else ("space", "du -xm --max-depth=2")
         ends = {
             "airflow_worker": "the watchdog lets the worker take no tasks until then, and then starts it"
-            if watched
+            if watched and disk.folders != ("/tmp",)
             else "until then tasks and their logs may be lost",
             "rabbitmq": "until then RabbitMQ takes no messages",
             "postgresql": "until then the database cannot be written to",

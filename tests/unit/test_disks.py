@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import types
@@ -155,3 +156,27 @@ def test_a_real_file_system(tmp_path: pathlib.Path) -> None:
     assert os.path.ismount(disk.mount) or disk.mount == "/"
     (disk,) = _disks.file_systems([Place("rabbitmq", str(tmp_path), 1 << 60)])
     assert disk.short == {"rabbitmq": disk.size}
+
+
+def test_a_worker_that_the_watchdog_has_stopped(tmp_path: pathlib.Path) -> None:
+    path, units = tmp_path / "state.json", ["airflow-worker.service"]
+    assert not _disks.held(units, str(path))
+    for kept, expected in (
+        ({"airflow-worker.service": {"stopped": 12.5, "wait": 0}}, True),
+        ({"airflow-worker.service": {"stopped": None, "wait": 0}}, False),
+        ({"airflow-worker@b.service": {"stopped": 12.5, "wait": 0}}, False),
+    ):
+        path.write_text(json.dumps({"trusted": [], "units": kept}))
+        assert _disks.held(units, str(path)) is expected
+    for text in ("{", "[]", "{}", '{"units": {"airflow-worker.service": 1}}'):
+        path.write_text(text)
+        assert not _disks.held(units, str(path))
+
+
+def test_it_knows_the_watchdog() -> None:
+    """Its file, the place of that, and the space that it waits for."""
+    text = (pathlib.Path(__file__).parents[2] / "roles/airflow_worker/files/airflow_watchdog.py").read_text()
+    assert f"SPARE = {_disks.SPARE}\n" in text
+    assert f'"{os.path.basename(_disks.WATCHDOG_STATE)}"' in text
+    for name in ("trusted", "units", "stopped"):
+        assert f'"{name}"' in text

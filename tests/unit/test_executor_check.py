@@ -144,6 +144,11 @@ def test_disks_are_looked_at_on_every_host(
     systemd["airflow-watchdog.service"] = {"ActiveState": "inactive"}
     problems, _report = _executor_check.Host(given, has_libraries=False).check()
     assert "watchdog" not in next(problem["fix"] for problem in problems if problem["code"] == "disk_full")
+    # One that it holds goes on when there is somewhat more.
+    systemd.clear()
+    monkeypatch.setattr(_disks, "held", lambda units: units == ["airflow-worker.service"])
+    _executor_check.Host(given, has_libraries=False).check()
+    assert {place.needed for place in asked} == {int(1.2 * (77 << 20))}
     asked.clear()
     _executor_check.Host(options(tmp_path, checks=["logs"]), has_libraries=False).check()
     assert asked == [], "the second look is only at logs"

@@ -92,8 +92,10 @@ def test_a_disk_is_told_with_its_folders_and_how_it_goes_on() -> None:
     assert "93 MB of 1000 MB are free" in watched.what and "the worker: 512 MB" in watched.what
     for told in (watched.what, watched.fix):
         assert "/var/log/airflow and /var/lib/airflow" in told
-    assert "goes on by itself once there is space" in watched.fix and "goes on by itself once there is space" in alone.fix
+        assert "goes on by itself once there is space" in alone.fix and "once there is space" in watched.fix
     assert "the watchdog lets the worker take no tasks" in watched.fix and "watchdog" not in alone.fix
+    (temporary,) = _judge.disks("h1", [disk(folders=("/tmp",))], True)
+    assert "watchdog" not in temporary.fix, "it looks only where logs and the home are"
     (broker,) = _judge.disks("h1", [disk(short={"rabbitmq": 0})], True)
     assert "RabbitMQ: 1 MB" in broker.what and "watchdog" not in broker.fix and "takes no messages" in broker.fix
     (nodes,) = _judge.disks("h1", [disk(inodes=0)])
