@@ -79,7 +79,7 @@ def places(
     found = []
     for role in (MASTER, WORKER):
         if role in roles:
-            found += [Place(role, path, needed[role]) for path in dict.fromkeys((LOGS, logs or LOGS, home))]
+            found += [Place(role, path, needed[role]) for path in (logs or LOGS, home)]
             found.append(Place(role, "/tmp", needed[role], SHARE_OF_TMP))
     if BROKER in roles:
         # The broker raises its alarm for the first of them only.

@@ -21,7 +21,7 @@ NEEDED = {"airflow_master": 500 * MB, "airflow_worker": 600 * MB}
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, int]]:
     """File systems by their mount points; a test changes them. What lies in no other one is in that of /."""
-    mounts = {"/": {}, "/tmp": {}, "/var/log": {}}
+    mounts: dict[str, dict[str, int]] = {"/": {}, "/tmp": {}, "/var/log": {}}
 
     def mount(path: str) -> str:
         return max((name for name in mounts if f"{path}/".startswith(f"{name.rstrip('/')}/")), key=len)
@@ -110,7 +110,7 @@ def test_the_places_of_each_role(tmp_path: pathlib.Path) -> None:
 
     for role, needed in NEEDED.items():
         assert found(role) == [(role, path, needed) for path in ("/var/log/airflow", "/home/airflow", "/tmp")]
-    assert found("airflow_worker", logs="/srv/logs")[1][1] == "/srv/logs"
+    assert found("airflow_worker", logs="/srv/logs")[0][1] == "/srv/logs"
     assert found("rabbitmq") == [
         ("rabbitmq", "/var/lib/rabbitmq", 50_000_000),
         ("rabbitmq", "/var/log/rabbitmq", 0),
