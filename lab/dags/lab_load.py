@@ -65,8 +65,8 @@ def write(*statements: tuple[str, tuple[t.Any, ...]]) -> t.Any:
     dag_id="lab_load",
     schedule=None,
     is_paused_upon_creation=False,
-    # The first `spanning` tasks of a run last `span` seconds each.
-    params={"tasks": 60, "shortest": 5, "longest": 20, "spanning": 0, "span": 0},
+    # The first `spanning` tasks of a run last `span` seconds each. The first of all takes so many `megabytes` in its first try.
+    params={"tasks": 60, "shortest": 5, "longest": 20, "spanning": 0, "span": 0, "megabytes": 0},
     # Some more than there are slots: a worker finds its next task in the queue, and a canary does not wait for long.
     max_active_tasks=12,
     max_active_runs=8,
@@ -88,6 +88,8 @@ def lab_load() -> None:
         instance = get_current_context()["ti"]
         row = (instance.run_id, instance.map_index, instance.try_number, socket.gethostname(), os.getpid())
         number = write((BEGIN, row))
+        if instance.map_index == 0 and instance.try_number == 1:
+            b"x" * (get_current_context()["params"]["megabytes"] << 20)
         time.sleep(duration)
         write((END, (datetime.datetime.now(datetime.UTC), number)))
 

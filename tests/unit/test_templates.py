@@ -290,6 +290,7 @@ def external(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
         airflow_broker_host="2001:db8::5",
         airflow_broker_vhost="/site",
         airflow_api_url="https://airflow.example.com",
+        airflow_watchdog=False,
     )
 
 
@@ -549,11 +550,13 @@ def test_own_environment_wins_and_survives_every_character(changed: Rendered) ->
 def test_every_service_has_one_unit_and_no_other_host_has_it(plain: Rendered) -> None:
     for host in ADDRESSES:
         units = [Path(path).stem for path in plain.files(host) if path.endswith(".service")]
+        units = [name for name in units if name != "airflow-watchdog"]
         assert units == UNITS["worker1" if host.startswith("worker") else host] if "er" in host else units == []
     for host, names in UNITS.items():
         call = plain.call(host, "service")
-        assert [one["name"] for one in call["units"]] == [f"{name}.service" for name in names]
-        assert all(one["ready"] for one in call["units"])
+        services = [one for one in call["units"] if one["name"] != "airflow-watchdog.service"]
+        assert [one["name"] for one in services] == [f"{name}.service" for name in names]
+        assert all(one["ready"] for one in services)
         assert call["restart_after"] == [
             f"{plain.folder}/etc/airflow/airflow.cfg",
             f"{plain.folder}/opt/airflow/current",
@@ -616,13 +619,56 @@ def test_own_settings_of_a_unit_win(changed: Rendered) -> None:
     assert "MemoryMax" not in unit(changed, "master1", "airflow-scheduler")["Service"]
 
 
+def test_every_worker_host_has_a_watchdog_and_no_other_host(plain: Rendered) -> None:
+    source = (CHECKOUT / "roles" / "airflow_worker" / "files" / "airflow_watchdog.py").read_text()
+    for host in ADDRESSES:
+        files = plain.files(host)
+        assert ("/etc/airflow/watchdog.json" in files) is host.startswith("worker")
+    for host in ("worker1", "worker2"):
+        assert plain.text(host, "/opt/airflow/watchdog.py") == source
+        found = unit(plain, host, "airflow-watchdog")
+        assert found["Service"]["Restart"] == ["always"] and found["Unit"]["StartLimitIntervalSec"] == ["0"]
+        assert found["Service"]["ExecStart"] == [
+            f"/usr/bin/python3 -I -S {plain.folder}/opt/airflow/watchdog.py {plain.folder}/etc/airflow/watchdog.json"
+        ]
+        (call,) = [one for one in plain.call(host, "service")["units"] if one["name"] == "airflow-watchdog.service"]
+        # Restarted in the same task, while an outdated worker waits for its turn.
+        assert (call["state"], call["outdated"]) == ("started", "restart")
+
+
+def test_the_watchdog_knows_units_and_queues_and_no_secret(plain: Rendered, changed: Rendered) -> None:
+    told = json.loads(plain.text("worker1", "/etc/airflow/watchdog.json"))
+    assert told == {
+        "units": {"airflow-worker.service": ["default"]},
+        "management_url": "http://mq1:15672",
+        "patience": 60,
+        "disk_free": 512,
+        "folders": ["/var/log/airflow", f"{plain.folder}/var/lib/airflow"],
+        "drain_timeout": 3600,
+    }
+    told = json.loads(changed.text("worker1", "/etc/airflow/watchdog.json"))
+    assert told["units"] == {"airflow-worker.service": ["default", "gpu"]}
+
+
+def test_without_a_watchdog_nothing_of_it_is_left(external: Rendered) -> None:
+    absent = [path for path, entry in external.files("worker1").items() if entry.get("state") == "absent"]
+    assert absent == [
+        "/etc/systemd/system/airflow-watchdog.service",
+        "/etc/systemd/system/multi-user.target.wants/airflow-watchdog.service",
+        "/opt/airflow/watchdog.py",
+        "/etc/airflow/watchdog.json",
+    ]
+    (call,) = [one for one in external.call("worker1", "service")["units"] if "watchdog" in one["name"]]
+    assert call["state"] == "stopped"
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_systemd_finds_nothing_wrong_with_the_units(plain: Rendered, tmp_path: Path) -> None:
     program = plain.folder / "opt/airflow/current/bin/airflow"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    for host, name in EVERY_UNIT:
+    for host, name in [*EVERY_UNIT, ("worker1", "airflow-watchdog")]:
         (tmp_path / f"{name}.service").write_text(plain.text(host, f"/etc/systemd/system/{name}.service"))
     command = ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
     verified = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -320,7 +320,7 @@ CONNECTIONS = (
         "log:worker2",
         r"the log server of the worker at worker2:8793 refuses the connection",
         r"systemctl restart airflow-worker",
-        firewall=("worker2", "-p tcp --dport 8793 -j REJECT --reject-with tcp-reset"),
+        firewall=("worker2", "INPUT -p tcp --dport 8793 -j REJECT --reject-with tcp-reset"),
     ),
     Fault(
         "worker's hostname not resolvable from the master",
@@ -404,7 +404,7 @@ BROKER = (
         "broker:mq1:5672",
         r"packets are dropped",
         r"open the port from this host to mq1:5672 in every firewall",
-        firewall=("mq1", "-p tcp --dport 5672 -j DROP"),
+        firewall=("mq1", "INPUT -p tcp --dport 5672 -j DROP"),
     ),
     Fault(
         "broker down",

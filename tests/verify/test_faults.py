@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import collections.abc
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -28,12 +27,12 @@ from urllib.parse import quote
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What looks at a running cluster, from the tests of a healthy one; and what made its hosts.
-sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
-import hosts  # type: ignore[import-not-found]  # noqa: E402
-from conftest import PLAIN, SSH_CONFIG, Lab  # type: ignore[import-not-found]  # noqa: E402
+# What looks at a running cluster, from the tests of a healthy one
+sys.path[:0] = [str(ROOT / "tests" / "lab")]
+from conftest import PLAIN, Lab  # type: ignore[import-not-found]  # noqa: E402
 from faults import GROUPS, INVENTED, Fault  # type: ignore[import-not-found]  # noqa: E402
 from test_access import bare, forms  # type: ignore[import-not-found]  # noqa: E402
+from ways import firewall, on_all  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
 # What verify may take on this cluster, six hosts on one machine with two cores, and its module on a healthy host.
@@ -42,30 +41,7 @@ CPU_SECONDS = 2.0
 WAIT = 60.0
 
 
-# --- Ways to the cluster
-def on(host: str, script: str) -> str:
-    """Runs a script on a host as root. It goes through stdin, since sudo writes command lines into the journal."""
-    shell = """sudo bash -c 'script=$(cat); exec < /dev/null; set -eu; eval "$script"'"""
-    done = subprocess.run(
-        ["ssh", "-F", str(SSH_CONFIG), host, shell], input=script, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"on {host}: {script}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def on_all(scripts: t.Mapping[str, str]) -> None:
-    """Runs each host's script, all at once; all of them, even when one fails."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        for outcome in [pool.submit(on, host, script) for host, script in scripts.items()]:
-            outcome.result()
-
-
-def firewall(action: str, host: str, rule: str) -> None:
-    """A rule in front of a host, made from outside: its container has no tools for that."""
-    pid = hosts.podman("inspect", "--format", "{{.State.Pid}}", hosts.container(host)).stdout.strip()
-    hosts.run(hosts.as_root("nsenter", "--target", pid, "--net", "iptables", action, "INPUT", *rule.split()))
-
-
+# --- The cluster
 class Broker:
     """The broker's own interface, as Airflow's user."""
 

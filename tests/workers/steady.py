@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import collections.abc
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -32,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What looks at a running cluster, from the tests of a healthy one; and what made its hosts.
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
 from conftest import PLAIN, SSH_CONFIG, Api, Lab  # noqa: E402
+from ways import on_all  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
 LOGS = ROOT / "build" / "workers"
@@ -54,30 +54,24 @@ WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\].*")
 OF_THE_NETWORK = re.compile(r"Failed to update cache after \d+ retries")
 
 
+class Away(ConnectionError):
+    """The database does not answer."""
+
+
 def until(condition: t.Callable[[], t.Any], what: str, seconds: float = WAIT) -> t.Any:
-    """Waits for a condition; returns what it said."""
+    """Waits for a condition; returns what it said. Whatever cannot be known without the database is not so yet."""
     end = time.monotonic() + seconds
-    while not (said := condition()):
+    while True:
+        try:
+            if said := condition():
+                return said
+        except Away:
+            pass
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.3)
-    return said
 
 
-# --- Ways to the hosts
-def on(host: str, script: str) -> str:
-    """Runs a script on a host as root."""
-    command = ["ssh", "-F", str(SSH_CONFIG), host, "sudo bash -eu -s"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"on {host}: {script}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def on_all(hosts: t.Iterable[str], script: str) -> dict[str, str]:
-    names = list(hosts)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        return dict(zip(names, pool.map(lambda host: on(host, script), names)))
-
-
+# --- What it is asked
 class Database:
     """SQL by the database's own administrator on its host. The connection stays open: it is asked every second."""
 
@@ -85,23 +79,32 @@ class Database:
 
     def __init__(self, host: str, name: str) -> None:
         psql = f"cd / && sudo runuser -u postgres -- psql -XAtq -F '|' -d {name} 2>&1"
-        self.process = subprocess.Popen(
-            ["ssh", "-F", str(SSH_CONFIG), host, psql], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.command = ["ssh", "-F", str(SSH_CONFIG), host, psql]
+        self.process = self._connect()
         self.lock = threading.Lock()
 
+    def _connect(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
     def rows(self, query: str) -> list[list[str]]:
-        assert self.process.stdin and self.process.stdout
+        """The rows of a query; raises Away when the connection is lost, and makes another one the next time."""
         with self.lock:
-            self.process.stdin.write(f"{query};\n\\echo {self.END}\n")
-            self.process.stdin.flush()
+            if self.process.poll() is not None:
+                self.process = self._connect()
+            assert self.process.stdin and self.process.stdout
             lines = []
-            for line in self.process.stdout:
-                if line.rstrip("\n") == self.END:
-                    break
-                lines.append(line.rstrip("\n"))
-            else:
-                raise AssertionError(f"the connection to the database has ended: {lines}")
+            try:
+                self.process.stdin.write(f"{query};\n\\echo {self.END}\n")
+                self.process.stdin.flush()
+                for line in self.process.stdout:
+                    if line.rstrip("\n") == self.END:
+                        break
+                    lines.append(line.rstrip("\n"))
+                else:
+                    raise Away(f"the connection to the database has ended: {lines}")
+            except OSError as exc:
+                self.close()
+                raise Away(str(exc)) from exc
         assert not any(line.startswith(("ERROR", "FATAL")) for line in lines), f"{query}: {lines}"
         return [line.split("|") for line in lines]
 
@@ -109,9 +112,9 @@ class Database:
         return int(self.rows(query)[0][0])
 
     def close(self) -> None:
-        assert self.process.stdin
-        with self.process:
-            self.process.stdin.close()
+        self.process.kill()
+        with contextlib.suppress(OSError):  # what it was not told any more
+            self.process.communicate()
 
 
 # --- What goes on beside the tests
@@ -145,32 +148,42 @@ class Beside:
 
 
 class Load:
-    """Keeps tasks waiting: begins a run of 60 whenever few are left."""
+    """Keeps tasks waiting: begins a run whenever few are left. C(name) begins the names of its runs."""
 
     # A run whose tasks are not there yet counts with all of them.
-    WAITING = f"""
-        SELECT coalesce(sum(CASE WHEN map_index = -1 THEN {TASKS} ELSE 1 END), 0) FROM task_instance
-        WHERE dag_id = '{DAG}' AND task_id = 'work' AND (state IS NULL OR state IN ('scheduled', 'queued'))
+    WAITING = """
+        SELECT coalesce(sum(CASE WHEN map_index = -1 THEN {tasks} ELSE 1 END), 0) FROM task_instance
+        WHERE dag_id = '{dag}' AND task_id = 'work' AND (state IS NULL OR state IN ('scheduled', 'queued'))
     """
     RUNNING = f"SELECT count(*) FROM dag_run WHERE dag_id = '{DAG}' AND state IN ('queued', 'running')"
 
-    def __init__(self, api: t.Callable[[], Api], metadata: Database) -> None:
+    def __init__(
+        self,
+        api: t.Callable[[], Api],
+        metadata: Database,
+        name: str = "load",
+        low: int = LOW,
+        conf: t.Mapping[str, int] | None = None,
+    ) -> None:
         self.api = api
         self.metadata = metadata
+        self.name = name
+        self.low = low
+        self.conf = {"tasks": TASKS, **(conf or {})}
         self.wanted = True
         self.runs = 0
         self.samples: list[tuple[float, int]] = []
 
     def look(self) -> None:
-        waiting = self.metadata.number(self.WAITING)
+        waiting = self.metadata.number(self.WAITING.format(tasks=self.conf["tasks"], dag=DAG))
         self.samples.append((time.time(), waiting))
-        if self.wanted and waiting < LOW and self.begin(f"load_{self.runs + 1}", {"tasks": TASKS}):
+        if self.wanted and waiting < self.low and self.begin(f"{self.name}_{self.runs + 1}", self.conf):
             self.runs += 1
 
-    def begin(self, run: str, conf: dict[str, t.Any]) -> bool:
+    def begin(self, run: str, conf: t.Mapping[str, t.Any]) -> bool:
         """Begins a run of this name, if it can just now."""
         try:
-            body = {"logical_date": None, "dag_run_id": run, "conf": conf}
+            body = {"logical_date": None, "dag_run_id": run, "conf": dict(conf)}
             self.api().call("POST", f"/api/v2/dags/{DAG}/dagRuns", body)
         except urllib.error.HTTPError as exc:
             if exc.code == 409:  # the answer to an earlier call was lost
@@ -182,10 +195,10 @@ class Load:
             return False
         return True
 
-    def finish(self) -> None:
+    def finish(self, seconds: float = 240.0) -> None:
         """Begins no more and waits until all tasks have ended."""
         self.wanted = False
-        until(lambda: self.metadata.number(self.RUNNING) == 0, "all runs of the load have ended", 240)
+        until(lambda: self.metadata.number(self.RUNNING) == 0, "all runs of the load have ended", seconds)
 
 
 class Watch:
@@ -381,7 +394,7 @@ class Cluster:
     def processes(self, *hosts: str) -> dict[str, dict[str, str]]:
         """The main process of every service of every host."""
         units = "'airflow-*.service' 'postgresql@*.service' rabbitmq-server.service"
-        shown = on_all(hosts or self.hosts(), f"systemctl show --property=Id,MainPID {units}")
+        shown = on_all(dict.fromkeys(hosts or self.hosts(), f"systemctl show --property=Id,MainPID {units}"))
         found = {}
         for host, text in shown.items():
             blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]

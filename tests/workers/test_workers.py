@@ -24,8 +24,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers"), str(ROOT / "lab")]
 import hosts  # noqa: E402
-from steady import LATE, LOG, TASKS, Cluster, Ran, on, on_all, until  # noqa: E402
+from steady import LATE, LOG, TASKS, Cluster, Ran, until  # noqa: E402
 from test_access import bare, forms  # noqa: E402
+from ways import on, on_all  # noqa: E402
 
 FROM, TO = "3.3.1", "3.3.2"
 NEW, NEW_ADDRESS = "worker3", "10.213.77.16"
@@ -56,7 +57,7 @@ def refused(ran: Ran, *words: str) -> None:
 def drained(cluster: Cluster) -> dict[str, bool]:
     """Which workers have a note that they are drained."""
     script = f"test -s /etc/airflow/drained/{UNIT.removesuffix('.service')} && echo yes || true"
-    return {host: text.strip() == "yes" for host, text in on_all(cluster.workers, script).items()}
+    return {host: text.strip() == "yes" for host, text in on_all(dict.fromkeys(cluster.workers, script)).items()}
 
 
 def one_after_the_other(cluster: Cluster, ran: Ran, workers: list[str]) -> None:
@@ -83,7 +84,7 @@ done | sort -u
 
 def versions(cluster: Cluster) -> set[str]:
     """Those of Airflow that any process of masters and workers is of."""
-    found = on_all([*cluster.lab.masters, *cluster.workers], RELEASES)
+    found = on_all(dict.fromkeys([*cluster.lab.masters, *cluster.workers], RELEASES))
     assert all(found.values()), found
     return {pathlib.Path(line).name.split("-")[0] for text in found.values() for line in text.split()}
 

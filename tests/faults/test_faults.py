@@ -1,0 +1,93 @@
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Breaks the cluster under load, one fault after the other, and counts what became of every task.
+
+Each fault has a load of its own: tasks run in all slots and more wait. It begins when all slots are taken, and counts
+as over when they are again. Then every task has to have ended well, exactly once; begun twice has only what a dead
+worker was in the middle of. make faults runs all of them, make test those that are often.
+
+Environment: FAULTS=often, or a part of the names of faults (default: all of them); LAB_RELEASE and QUEUE_TYPE name the
+file of the results.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "faults"), str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers")]
+from faults import FAULTS, Fault  # noqa: E402
+from night import AFTER, LAST, SPANNING, Night, Outcome, told, until  # noqa: E402
+
+WANTED = os.environ.get("FAULTS", "")
+OFTEN = WANTED == "often"
+CHOSEN = [fault for fault in FAULTS if (fault.often is not None if OFTEN else WANTED in fault.name)]
+CLUSTER = f"{os.environ.get('LAB_RELEASE', 'trixie')}-{os.environ.get('QUEUE_TYPE', 'quorum')}"
+RESULTS = ROOT / "build" / f"faults-{CLUSTER}.json"
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> collections.abc.Iterator[Night]:
+    made = Night(tmp_path_factory.mktemp("verify"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: fault.slug)
+def test_fault(night: Night, fault: Fault, capsys: pytest.CaptureFixture[str]) -> None:
+    lasts = fault.often if OFTEN and fault.often is not None else fault.seconds
+    outcome = Outcome(fault.name, lasts)
+    conf = {"spanning": SPANNING, "span": int(lasts) + 40} if lasts >= 60 else {}
+    with fault.prepared(night), night.load(fault.slug, {**conf, **fault.conf}) as load:
+        night.fill(load.name)
+        restarts = night.restarts()
+        began = time.time()
+        with fault.broken(night) as when:
+            broken = when or time.time()
+            if fault.named:
+                causes = night.causes()
+                outcome.named = [f"{code} on {', '.join(hosts)}" for code, hosts in causes]
+                while not (right := any(code == fault.named[0] and fault.named[1] in hosts for code, hosts in causes)):
+                    if time.time() > broken + max(lasts - 15, 20):
+                        break
+                    causes = night.causes()
+                    outcome.named = [f"{code} on {', '.join(hosts)}" for code, hosts in causes]
+            time.sleep(max(0.0, broken + lasts - time.time()))
+            over = time.time() if lasts else began
+        dead: list[str] = []
+        if fault.kills or fault.kills_task is not None:
+            dead = until(lambda: night.dead(load.name, broken, fault.kills, fault.kills_task), "somebody died")
+        until(lambda: night.is_full_again(load.name, over, dead), "all slots are taken again", AFTER)
+        load.finish(LAST)
+        outcome.full_after = round(night.full_from(load.name, over, dead) - over, 1)
+        after = night.restarts()
+        more = {unit: count - restarts.get(unit, 0) for unit, count in after.items()}
+        unit = max(more, key=lambda unit: more[unit])
+        outcome.restarts = f"{unit} {more[unit]} times" if more[unit] > 0 else "none"
+        night.count(outcome, load, began, over, dead)
+    night.outcomes.append(outcome)
+    with capsys.disabled():
+        print("\n" + told([outcome]))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([dataclasses.asdict(one) for one in night.outcomes], indent=2) + "\n")
+    assert (outcome.lost, outcome.doubled, outcome.failed) == ([], [], []), outcome
+    # Tried again is what died, and nothing else.
+    assert set(outcome.again) <= set(outcome.dead), outcome
+    assert not fault.named or right, f"verify did not name {fault.named} but {outcome.named}"
+    # A service that has nothing to do without another waits for it, and does not start again and again.
+    assert max(more.values()) <= 2 + lasts / 30, outcome
+
+
+def test_the_table_of_all_faults(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("\n" + told(night.outcomes))
+    assert len(night.outcomes) == len(CHOSEN)
