@@ -108,8 +108,8 @@ options:
     default: 30
   disk_free:
     description:
-      - Free space in MB that the file systems need to which the services of a master or a worker write, those of the log
-        folder, O(home) and C(/tmp); of a small C(/tmp) a tenth is enough. Give it what
+      - Free space in MB that the file systems need to which the services of a master or a worker write, those of the
+        log folder, O(home) and C(/tmp); of a small C(/tmp) a tenth is enough. Give it what
         C(airflow_watchdog_disk_free) is, below which the watchdog stops a worker.
       - With V(0) only one that has no space left at all counts as full.
       - PostgreSQL needs 256 MB, and RabbitMQ what C(disk_free_limit.absolute) of its C(rabbitmq.conf) says.
