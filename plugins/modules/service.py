@@ -44,6 +44,10 @@ options:
         type: list
         elements: path
         default: []
+      outdated:
+        description: As O(outdated), for this unit alone.
+        type: str
+        choices: [restart, report]
       reload_after:
         description: Files whose change needs only a reload.
         type: list
@@ -293,6 +297,7 @@ def main() -> None:
                     "state": {"choices": ["started", "stopped", "restarted"], "default": "started"},
                     "hold": {"type": "path"},
                     "restart_after": {"type": "list", "elements": "path", "default": []},
+                    "outdated": {"choices": ["restart", "report"]},
                     "reload_after": {"type": "list", "elements": "path", "default": []},
                     "ready": ready_spec,
                 },
@@ -318,6 +323,9 @@ def main() -> None:
         for unit in module.params["units"]
     ]
     report = module.params["outdated"] == "report"
+    later = {
+        unit["name"] for unit in module.params["units"] if (unit["outdated"] or module.params["outdated"]) == "report"
+    }
     stray = strays(os.listdir(UNITS), module.params["pattern"], [unit.name for unit in units])
     systemd = Systemd(module)
     begun = time.monotonic()
@@ -332,7 +340,7 @@ def main() -> None:
     outdated = []
     for unit in units:
         wanted = decide(unit, shown[unit.name], _modified(unit, shown[unit.name]))
-        if report and "restart" in wanted and works(shown[unit.name]):
+        if unit.name in later and "restart" in wanted and works(shown[unit.name]):
             outdated.append(unit.name)
             wanted.remove("restart")
         if report and stray and "start" in wanted:
