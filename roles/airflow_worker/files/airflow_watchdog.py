@@ -458,7 +458,7 @@ class Broker:
             if queues <= found:
                 self.channels[unit] = connections, channels
                 return found, ""
-        channels, strange = [], ""
+        channels, unknown = [], []
         for connection in connections:
             # By a part of their names, for all that one would ask of a single connection makes a crash report in the
             # broker when it is gone. The broker walks over all its channels for this, so it is not asked every time.
@@ -468,10 +468,11 @@ class Broker:
             if mine or connection.far in self.trusted or self._known(connection):
                 self.trusted.add(connection.far)
             else:
-                strange = connection.name
+                unknown.append(connection)
         if channels:
             self.channels[unit] = connections, channels
-        return self._queues(channels), strange
+        strange = [connection.name for connection in unknown if connection.far not in self.trusted]
+        return self._queues(channels), " or ".join(strange)
 
     def _queues(self, channels: Iterable[str]) -> frozenset[str]:
         found = set()
