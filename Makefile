@@ -11,7 +11,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHON
 SCENARIO ?= default
 
-.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test interrupted scale build lock
+.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test faults interrupted scale build lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ test: $(STAMP)  ## Run all of these; replaces the lab's hosts
 	@lab/setup.sh browser
 	@lab/setup.sh other
 	@$(BIN)/python lab/test.py
+
+faults: $(STAMP)  ## Break a cluster under load in every way of docs/faults.md (RELEASE=trixie|bookworm QUEUE_TYPE=quorum|classic; an hour)
+	@lab/setup.sh lab
+	@$(BIN)/python lab/test.py molecule:faults
 
 interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (half an hour; replaces the lab's hosts)
 	@lab/setup.sh lab

@@ -33,9 +33,9 @@ class Fault:
     # Hosts whose tasks die with it, or the tasks of the load by their map index
     kills: tuple[str, ...] = ()
     kills_task: int | None = None
-    # What the cluster is given before, and what the load gets
+    # What the cluster is given before, and the load in its first run
     prepared: t.Callable[[Night], contextlib.AbstractContextManager[None]] = lambda _night: contextlib.nullcontext()
-    conf: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    first: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     # For how long make test has it; None: not at all
     often: float | None = None
 
@@ -203,14 +203,14 @@ FAULTS = (
         lambda _night: contextlib.nullcontext(),
         seconds=250,
         prepared=lambda night: consumer_timeout(night, 300),
-        conf={"spanning": 2, "span": 240},
+        first={"spanning": 2, "span": 240},
     ),
     Fault(
         "a task longer than RabbitMQ's limit",
         lambda _night: contextlib.nullcontext(),
         seconds=150,
         prepared=lambda night: consumer_timeout(night, 60),
-        conf={"spanning": 2, "span": 150},
+        first={"spanning": 2, "span": 150},
     ),
     Fault("all hosts power-cycled, started in the worst order", power_cycle, kills=(ONE, OTHER)),
     Fault("a DAG with a syntax error", broken_dag, seconds=30, named=("dag_import_error", MASTER)),
@@ -218,7 +218,7 @@ FAULTS = (
         "memory used up by one task",
         lambda _night: contextlib.nullcontext(),
         prepared=little_memory,
-        conf={"megabytes": 3000},
+        first={"megabytes": 3000},
         kills_task=0,
     ),
 )

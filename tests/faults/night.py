@@ -83,9 +83,9 @@ class Night:
 
     # -- Load
     @contextlib.contextmanager
-    def load(self, name: str, conf: t.Mapping[str, int]) -> collections.abc.Iterator[Load]:
-        """Keeps tasks waiting, whatever is away."""
-        load = Load(self.api, self.metadata, name, LOW, {**TASKS, **conf})
+    def load(self, name: str, first: t.Mapping[str, int]) -> collections.abc.Iterator[Load]:
+        """Keeps tasks waiting, whatever is away. The first run may be another one."""
+        load = Load(self.api, self.metadata, name, LOW, TASKS, first)
 
         def look() -> None:
             with contextlib.suppress(OSError):

@@ -46,8 +46,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> collections.abc.Iterator[
 def test_fault(night: Night, fault: Fault, capsys: pytest.CaptureFixture[str]) -> None:
     lasts = fault.often if OFTEN and fault.often is not None else fault.seconds
     outcome = Outcome(fault.name, lasts)
-    conf = {"spanning": SPANNING, "span": int(lasts) + 40} if lasts >= 60 else {}
-    with fault.prepared(night), night.load(fault.slug, {**conf, **fault.conf}) as load:
+    first = {"spanning": SPANNING, "span": int(lasts) + 20} if lasts >= 60 else {}
+    with fault.prepared(night), night.load(fault.slug, {**first, **fault.first}) as load:
         night.fill(load.name)
         restarts = night.restarts()
         began = time.time()

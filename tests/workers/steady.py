@@ -164,12 +164,15 @@ class Load:
         name: str = "load",
         low: int = LOW,
         conf: t.Mapping[str, int] | None = None,
+        first: t.Mapping[str, int] | None = None,
     ) -> None:
         self.api = api
         self.metadata = metadata
         self.name = name
         self.low = low
         self.conf = {"tasks": TASKS, **(conf or {})}
+        # What only the first run has
+        self.first = {**self.conf, **(first or {})}
         self.wanted = True
         self.runs = 0
         self.samples: list[tuple[float, int]] = []
@@ -177,7 +180,8 @@ class Load:
     def look(self) -> None:
         waiting = self.metadata.number(self.WAITING.format(tasks=self.conf["tasks"], dag=DAG))
         self.samples.append((time.time(), waiting))
-        if self.wanted and waiting < self.low and self.begin(f"{self.name}_{self.runs + 1}", self.conf):
+        conf = self.conf if self.runs else self.first
+        if self.wanted and waiting < self.low and self.begin(f"{self.name}_{self.runs + 1}", conf):
             self.runs += 1
 
     def begin(self, run: str, conf: t.Mapping[str, t.Any]) -> bool:
