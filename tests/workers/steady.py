@@ -402,6 +402,8 @@ class Cluster:
         found = {}
         for host, text in shown.items():
             blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+            # The watchdog starts anew whenever what it looks after changes; it has nothing to finish.
+            blocks = [block for block in blocks if block.get("Id") != "airflow-watchdog.service"]
             found[host] = {block["Id"]: block["MainPID"] for block in blocks if block.get("MainPID", "0") != "0"}
         return found
 

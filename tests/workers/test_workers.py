@@ -74,9 +74,10 @@ def one_after_the_other(cluster: Cluster, ran: Ran, workers: list[str]) -> None:
     assert [at for at, takers in cluster.watch.takers if ran.began <= at <= ran.ended and not takers] == []
 
 
-# The folders of releases that the main processes of Airflow's services have files open from.
+# The folders of releases that the main processes of Airflow's services have files open from. The watchdog has none.
 RELEASES = r"""
 for unit in $(systemctl list-units --plain --no-legend --state=active 'airflow-*.service' | awk '{ print $1 }'); do
+  [ "$unit" != airflow-watchdog.service ] || continue
   grep -ho '/opt/airflow/releases/[^/ ]*' "/proc/$(systemctl show --value --property=MainPID "$unit")/maps"
 done | sort -u
 """
