@@ -65,7 +65,7 @@ def write(*statements: tuple[str, tuple[t.Any, ...]]) -> t.Any:
     dag_id="lab_load",
     schedule=None,
     is_paused_upon_creation=False,
-    # The first `spanning` tasks of a run last `span` seconds each. The first of all takes so many `megabytes` in its first try.
+    # The first `spanning` tasks of a run last `span` seconds each. The first of all takes some memory in its first try.
     params={"tasks": 60, "shortest": 5, "longest": 20, "spanning": 0, "span": 0, "megabytes": 0},
     # Some more than there are slots: a worker finds its next task in the queue, and a canary does not wait for long.
     max_active_tasks=12,

@@ -62,6 +62,12 @@ def kill(unit: str) -> str:
 
 
 @contextlib.contextmanager
+def no_tasks(night: Night) -> collections.abc.Iterator[None]:
+    night.take_no_tasks(ONE)
+    yield
+
+
+@contextlib.contextmanager
 def dead_host(night: Night, host: str) -> collections.abc.Iterator[None]:
     night.kill_host(host)
     try:
@@ -133,6 +139,7 @@ FAULTS = (
         often=20,
     ),
     Fault("worker process killed with -9", now((ONE, kill(WORKER))), kills=(ONE,)),
+    Fault("a worker that is up and takes no tasks", no_tasks, named=("worker_not_consuming", ONE)),
     Fault("RabbitMQ restarted", now((MQ, f"systemctl restart {RABBITMQ}")), often=0),
     Fault("RabbitMQ killed", now((MQ, kill(RABBITMQ)))),
     Fault(

@@ -13,6 +13,10 @@ import pathlib
 import subprocess
 import sys
 import typing as t
+from urllib.parse import quote
+
+import kombu
+import kombu.pidbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers"), str(ROOT / "lab")]
@@ -169,6 +173,14 @@ class Night:
         return [(problem["code"], tuple(problem["hosts"])) for problem in problems]
 
     # -- Ways to break it
+    def take_no_tasks(self, worker: str) -> None:
+        """Celery's own command, after which a worker is up, answers, and takes no tasks from its queue."""
+        password = quote(self.lab.secrets["airflow_broker_password"], safe="")
+        url = f"amqp://airflow:{password}@{self.lab.address(self.lab.broker)}:5672/airflow"
+        mailbox = kombu.pidbox.Mailbox("celery", type="fanout", queue_exclusive=True)
+        with kombu.Connection(url, connect_timeout=5) as connection:
+            mailbox(connection).cast("cancel_consumer", {"queue": "default"}, destination=[f"celery@{worker}"])
+
     @contextlib.contextmanager
     def stopped(self, host: str, unit: str) -> collections.abc.Iterator[None]:
         on(host, f"systemctl stop {unit}")

@@ -32,7 +32,15 @@ WANTED = os.environ.get("FAULTS", "")
 OFTEN = WANTED == "often"
 CHOSEN = [fault for fault in FAULTS if (fault.often is not None if OFTEN else WANTED in fault.name)]
 CLUSTER = f"{os.environ.get('LAB_RELEASE', 'trixie')}-{os.environ.get('QUEUE_TYPE', 'quorum')}"
-RESULTS = ROOT / "build" / f"faults-{CLUSTER}.json"
+RESULTS = ROOT / "build" / f"faults-{CLUSTER}{'-often' if OFTEN else ''}.json"
+
+
+def keep(outcome: Outcome) -> None:
+    """Writes what was measured, beside what was measured before of other faults."""
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    found = {one["name"]: one for one in [*before, dataclasses.asdict(outcome)]}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([found[fault.name] for fault in FAULTS if fault.name in found], indent=2) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +85,7 @@ def test_fault(night: Night, fault: Fault, capsys: pytest.CaptureFixture[str]) -
     night.outcomes.append(outcome)
     with capsys.disabled():
         print("\n" + told([outcome]))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([dataclasses.asdict(one) for one in night.outcomes], indent=2) + "\n")
+    keep(outcome)
     assert (outcome.lost, outcome.doubled, outcome.failed) == ([], [], []), outcome
     # Tried again is what died, and nothing else.
     assert set(outcome.again) <= set(outcome.dead), outcome
