@@ -15,7 +15,7 @@ import typing as t
 from night import Night, hosts, on, on_all
 
 DB, MQ, MASTER, ONE, OTHER = "db1", "mq1", "master1", "worker1", "worker2"
-POSTGRESQL, RABBITMQ, WORKER = "'postgresql@*'", "rabbitmq-server", "airflow-worker"
+POSTGRESQL, RABBITMQ, WORKER = "postgresql", "rabbitmq-server", "airflow-worker"
 DAGS = "/var/lib/airflow/dags"
 # Seconds of what is called two minutes
 TWO = 120.0
@@ -159,7 +159,7 @@ FAULTS = (
     Fault("PostgreSQL killed", now((DB, "kill -9 $(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)"))),
     Fault(
         "PostgreSQL away for 2 minutes",
-        lambda night: night.stopped(DB, "'postgresql@*'"),
+        lambda night: night.stopped(DB, POSTGRESQL),
         seconds=TWO,
         named=("unit_stopped", DB),
     ),

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import typing as t
@@ -69,15 +70,25 @@ class Night:
         self.folder = folder
         self.metadata = Database(self.lab.database, "airflow")
         self.results = Database(self.lab.database, "airflow_results")
-        self.slots = {
-            worker: int(self.lab.variables[worker]["airflow_worker_concurrency"]) for worker in self.lab.workers
-        }
+        self.slots = {worker: self._slots(worker) for worker in self.lab.workers}
+        # Rows of tasks that died before
+        self.gone: list[str] = []
         self._api: Api | None = None
-        self.outcomes: list[Outcome] = []
 
     def close(self) -> None:
         self.metadata.close()
         self.results.close()
+
+    def _slots(self, worker: str) -> int:
+        found = re.search(r"--concurrency (\d+)", on(worker, "systemctl cat airflow-worker"))
+        assert found, worker
+        return int(found[1])
+
+    def begin(self) -> None:
+        """Returns when nothing of the load of others runs any more."""
+        if self.results.rows("SELECT to_regclass('lab_load')") != [[""]]:
+            until(lambda: self.has_ended(""), "the runs of others have ended", LAST)
+            self.gone = [row[0] for row in self.results.rows("SELECT id FROM lab_load WHERE ended IS NULL")]
 
     def api(self) -> Api:
         if self._api is None:
@@ -99,14 +110,23 @@ class Night:
             yield load
         assert beside.failure is None, beside.failure
 
-    def at_work(self, name: str, dead: t.Collection[str] = ()) -> dict[str, int]:
-        """The tasks of a load that run now, by host. Those that died have no end either: C(dead) are their rows."""
-        without = f" AND id NOT IN ({', '.join(dead)})" if dead else ""
+    def at_work(self, dead: t.Collection[str] = ()) -> dict[str, dict[str, int]]:
+        """How many tasks run now, by load and host. Those that died have no end either: C(dead) are their rows."""
         rows = self.results.rows(
-            f"SELECT host, count(*) FROM lab_load WHERE ended IS NULL AND run_id LIKE '{name}\\_%'{without}"
-            " GROUP BY host"
+            "SELECT regexp_replace(run_id, '_[0-9]+$', ''), host, count(*) FROM lab_load"
+            f" WHERE ended IS NULL AND id NOT IN ({', '.join([*self.gone, *dead]) or '0'}) GROUP BY 1, 2"
         )
-        return {host: int(count) for host, count in rows}
+        found: dict[str, dict[str, int]] = {}
+        for name, host, count in rows:
+            found.setdefault(name, {})[host] = int(count)
+        return found
+
+    def has_ended(self, name: str) -> bool:
+        query = (
+            f"SELECT count(*) FROM dag_run WHERE dag_id = 'lab_load' AND run_id LIKE '{name}%'"
+            " AND state IN ('queued', 'running')"
+        )
+        return self.metadata.number(query) == 0
 
     def dead(self, name: str, when: float, workers: t.Sequence[str], task: int | None) -> list[str]:
         """The rows of the tasks of a load that ran on some workers then and have not ended, or of one task."""
@@ -120,13 +140,10 @@ class Night:
         )
         return [row[0] for row in rows]
 
-    def fill(self, name: str) -> None:
-        """Returns when a load has tasks in all slots."""
+    def fill(self, name: str, dead: t.Collection[str]) -> None:
+        """Returns when tasks of a load have all slots, and no task of another load runs."""
         until(lambda: self.results.rows("SELECT to_regclass('lab_load')") != [[""]], "a first task", BEFORE)
-        until(lambda: self.is_full(name), "all slots are taken", BEFORE)
-
-    def is_full(self, name: str, dead: t.Collection[str] = ()) -> bool:
-        return self.at_work(name, dead) == self.slots
+        until(lambda: self.at_work(dead) == {name: self.slots}, "all slots are taken", BEFORE)
 
     def is_full_again(self, name: str, over: float, dead: t.Collection[str]) -> bool:
         """Whether every worker has begun more tasks since than it has slots, and all slots are taken."""
@@ -135,7 +152,10 @@ class Night:
             " GROUP BY host"
         )
         began = {host: int(count) for host, count in rows}
-        return all(began.get(host, 0) > slots for host, slots in self.slots.items()) and self.is_full(name, dead)
+        return (
+            all(began.get(host, 0) > slots for host, slots in self.slots.items())
+            and self.at_work(dead).get(name) == self.slots
+        )
 
     # -- Hosts
     def restarts(self) -> dict[str, int]:
@@ -241,8 +261,13 @@ class Night:
             on(host, f"rm -f {folder}/.fills")
 
     # -- The count
-    def count(self, outcome: Outcome, load: Load, began: float, over: float, dead: t.Collection[str]) -> None:
-        """What became of the tasks, by the metadata database and by the table that they wrote to."""
+    def count(
+        self, outcome: Outcome, load: Load, began: float, over: float, settled: float, dead: t.Collection[str]
+    ) -> None:
+        """What became of the tasks, by the metadata database and by the table that they wrote to.
+
+        A fault has begun, was over, and all slots were taken again when it had settled.
+        """
         runs = f"run_id LIKE '{load.name}\\_%'"
         of_the_load = f"dag_id = 'lab_load' AND {runs}"
         outcome.tasks = load.runs * load.conf["tasks"]
@@ -296,6 +321,8 @@ class Night:
         delays = []
         for run, index, end in ends:
             ended = worked.get((run, index), float(end))
+            if ended > settled:  # in the time of the next fault
+                continue
             # What ended while the fault lasted could not be told before its end.
             delays.append(float(end) - (over if began <= ended <= over else ended))
         outcome.told_after = round(max(delays, default=0.0), 1)
@@ -329,4 +356,4 @@ def told(outcomes: t.Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["AFTER", "LAST", "SPANNING", "Night", "Outcome", "hosts", "on", "on_all", "told", "until"]
+__all__ = ["AFTER", "LAST", "SPANNING", "Load", "Night", "Outcome", "hosts", "on", "on_all", "told", "until"]

@@ -339,7 +339,11 @@ def test_the_settings_that_keep_tasks_alive(plain: Rendered) -> None:
         "default_task_retries": "2",
         "default_task_retry_delay": "15",
     }
-    assert found["scheduler"] == {"enable_health_check": "True", "task_instance_heartbeat_timeout": "180"}
+    assert found["scheduler"] == {
+        "enable_health_check": "True",
+        "task_instance_heartbeat_timeout": "180",
+        "orphaned_tasks_check_interval": "30",
+    }
     workers = {key: int(value) for key, value in found["workers"].items()}
     # Calls outlast an API server that is away as long as the scheduler takes living tasks for alive, and no call
     # resumes so late that it would be declared dead meanwhile.
@@ -365,6 +369,8 @@ def test_celery_is_told_of_quorum_queues_or_of_none(plain: Rendered, changed: Re
             "interval_step": 0.5,
             "interval_max": 2,
         },
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 30,
     }
     quorum = {
         "task_default_queue_type": "quorum",

@@ -246,7 +246,7 @@ def test_a_disk_explains_only_those_whose_it_is() -> None:
 
 
 def test_a_host_without_space_for_the_check_itself() -> None:
-    line = "mkdir: cannot create directory '/root/.ansible/tmp/x': No space left on device"
+    line = "mkdir: cannot create directory '/home/sysadmin/.ansible/tmp/x': No space left on device"
     texts: list[dict[str, t.Any]] = [
         {"unreachable": True, "msg": f"Failed to create temporary directory.\nstderr output: {line}\n"},
         {"failed": True, "msg": "MODULE FAILURE\nSee stdout", "module_stderr": f"Traceback\n{line}\n"},
