@@ -12,7 +12,7 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.onprem.airflow.plugins.module_utils import _tree
+from ansible_collections.onprem.airflow.plugins.module_utils import _compile, _tree
 
 MODULE = "onprem.airflow.tree"
 
@@ -25,11 +25,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "dir_mode": {"type": "str", "default": "0755"},
     "exclude": {"type": "list", "elements": "str", "default": ["__pycache__", "*.pyc", ".git"]},
     "allow_empty": {"type": "bool", "default": False},
+    "compile_with": {"type": "path"},
 }
 
 
 class ActionModule(ActionBase):
-    """One comparing module call; a transfer and an applying call only where something differs."""
+    """One comparing module call; a transfer and a call that compiles and applies only where something differs."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -53,11 +54,14 @@ class ActionModule(ActionBase):
         texts = result.pop("texts", {})
         if result.get("failed") or result.get("unreachable") or "added" not in result:
             return result
-        if result["changed"] and not self._task.check_mode:
+        check_only = self._task.check_mode
+        if result["changed"] and (arguments["compile_with"] or not check_only):
             wanted = [*result["added"], *result["updated"]]
+            if check_only:
+                wanted = [path for path in wanted if _compile.relevant(path)]
             if wanted:
                 arguments["archive"] = self._send(src, wanted)
-            result = self._call(arguments, "apply", task_vars)
+            result = self._call(arguments, "compile" if check_only else "apply", task_vars)
             if result.get("failed") or "added" not in result:
                 return result
         if self._task.diff and result["changed"]:

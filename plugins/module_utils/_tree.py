@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import inspect
+import json
 import os
 import secrets
 import shutil
 import stat
+import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
+
+from ansible_collections.onprem.airflow.plugins.module_utils import _compile
 
 BLOCK = 1 << 20
 
 # A text diff beyond this helps nobody, and travels from every host.
 DIFF_FILE_BYTES = 100_000
 DIFF_TOTAL_BYTES = 1_000_000
+
+# How many files that cannot be compiled a message names.
+FAULTS_TOLD = 5
 
 # Nothing in or below these is ever a folder of ours alone.
 SYSTEM_FOLDERS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr")
@@ -302,6 +310,54 @@ def apply(manifest: Manifest, plan: Plan, dest: str, ownership: Ownership, archi
     for path in plan.fixed:
         mode = ownership.mode_of(manifest[path]) if path in manifest else ownership.dir_mode
         take_over(os.path.join(dest, path) if path != "." else dest, mode, ownership)
+
+
+def to_compile(plan: Plan) -> list[str]:
+    """What a host has to be sent before it can say whether everything compiles."""
+    return [path for path in (*plan.added, *plan.updated) if _compile.relevant(path)]
+
+
+def check_compiles(manifest: Manifest, plan: Plan, dest: str, archive: str | None, python: str) -> None:
+    """Refuse a source with DAGs that the named Python cannot compile, before anything of it is written.
+
+    The whole source is looked at, also what a host has already. So hosts that differ come to the same answer.
+    """
+    question = {
+        "paths": [path for path in manifest if _compile.relevant(path)],
+        "sent": to_compile(plan),
+        "dest": dest,
+        "archive": archive,
+    }
+    # A process of its own: it may be another Python, and what a strange file does to a compiler stays there.
+    command = [python, "-I", "-S", "-B", "-W", "ignore", "-c", inspect.getsource(_compile)]
+    try:
+        ran = subprocess.run(command, input=json.dumps(question).encode(), capture_output=True, check=False)
+    except OSError as error:
+        raise TreeError(
+            f"compile_with: {python} cannot be run on this host: {error.strerror}. Nothing of {dest} was changed."
+        ) from error
+    try:
+        found = json.loads(ran.stdout)
+    except ValueError as error:
+        last = ran.stderr.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1] or f"it ended with {ran.returncode}"
+        raise TreeError(
+            f"{python} could not check the DAGs: {last}. Nothing of {dest} was changed."
+            " To deploy them without the check: -e airflow_dags_check=false"
+        ) from error
+    if found["faults"]:
+        faults = [_compile.Fault(*fault) for fault in found["faults"]]
+        raise TreeError(refusal(faults, found["python"]))
+
+
+def refusal(faults: list[_compile.Fault], python: str) -> str:
+    """What a person is told of files that cannot be compiled."""
+    told = [f"{item.path}{f', line {item.line}' if item.line else ''}: {item.what}" for item in faults[:FAULTS_TOLD]]
+    more = f"; and {len(faults) - FAULTS_TOLD} more files" if len(faults) > FAULTS_TOLD else ""
+    them = "it" if len(faults) == 1 else "them"
+    return (
+        f"{'; '.join(told)}{more} (Python {python}). No DAG on this host was changed. Mend {them}; or name {them} in"
+        f" .airflowignore, if Airflow need not open {them}; or deploy {them} nevertheless: -e airflow_dags_check=false"
+    )
 
 
 def make_folder(path: str, ownership: Ownership) -> None:

@@ -61,11 +61,19 @@ options:
       - Whether O(src) may be without a single file, which empties O(dest).
     type: bool
     default: false
+  compile_with:
+    description:
+      - A Python of the hosts, which has to be able to compile the DAGs in O(src). If it cannot, the task fails with
+        file, line and reason, and O(dest) stays as it is. Nothing of the files is executed.
+      - DAGs are the C(*.py) files that Airflow opens, with C(airflow) and C(dag) or C(asset) in their text and not
+        named in C(.airflowignore), and the files of O(src) that they import.
+      - All of them are checked, also those that the host has already; but only when something differs.
+    type: path
   state:
     description:
       - Set by the part of this module that runs on the control machine, not by tasks.
     type: str
-    choices: [compare, apply]
+    choices: [compare, compile, apply]
     default: compare
   manifest:
     description:
@@ -159,15 +167,17 @@ def ownership(params: dict[str, Any], check_mode: bool) -> _tree.Ownership:
 
 
 def run(params: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
-    """Compare, and in the second call apply."""
+    """Compare; in the second call compile and, unless in check mode, apply."""
     manifest = _tree.from_plain(params["manifest"] or {})
     dest = params["dest"].rstrip("/") or "/"
     owners = ownership(params, check_mode)
     plan = _tree.compare(manifest, dest, owners)
     result = plan.result()
+    if params["state"] != "compare" and params["compile_with"] and plan.changed:
+        _tree.check_compiles(manifest, plan, dest, params["archive"], params["compile_with"])
     if params["state"] == "apply":
         _tree.apply(manifest, plan, dest, owners, params["archive"])
-    elif diff:
+    elif diff and params["state"] == "compare":
         result["texts"] = _tree.texts(dest, [*plan.updated, *plan.removed])
     return result
 
@@ -184,7 +194,8 @@ def main() -> None:
             "dir_mode": {"type": "str", "default": "0755"},
             "exclude": {"type": "list", "elements": "str", "default": ["__pycache__", "*.pyc", ".git"]},
             "allow_empty": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["compare", "apply"], "default": "compare"},
+            "compile_with": {"type": "path"},
+            "state": {"type": "str", "choices": ["compare", "compile", "apply"], "default": "compare"},
             "manifest": {"type": "dict"},
             "archive": {"type": "path"},
         },

@@ -79,3 +79,32 @@ def test_it_refuses_without_a_folder(source: str | None, deploy: Callable[..., A
     ran = deploy(source=source)
     assert ran.rc != 0 and "airflow_dags_source is not set" in ran.output
     assert not (tmp_path / "master1").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the DAGs belong to root")
+def test_a_dag_with_a_syntax_error_reaches_no_host_unless_that_is_wanted(
+    deploy: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    daily = source / "daily.py"
+    daily.write_text("from airflow.sdk import DAG\n")
+    assert deploy(source=str(source)).rc == 0
+
+    daily.write_text("from airflow.sdk import DAG\nDAG(\n")
+    (source / "new.py").write_text("")
+    for arguments in ((), ("--check", "--diff")):
+        ran = deploy(*arguments, source=str(source))
+        refused = ran.tasks[
+            "onprem.airflow.airflow : DAGs | Make the host's folder equal to the one of the control machine"
+        ]
+        assert ran.rc != 0 and set(refused) == {"master1", "worker1"}
+        for result in refused.values():
+            assert result["failed"] and result["msg"].startswith("daily.py, line 2: '(' was never closed (Python 3.")
+        for host in ("master1", "worker1"):
+            assert [path.name for path in (tmp_path / host).iterdir()] == ["daily.py"]
+            assert (tmp_path / host / "daily.py").read_text() == "from airflow.sdk import DAG\n"
+
+    wanted = deploy("-e", "airflow_dags_check=false", source=str(source))
+    assert wanted.rc == 0, wanted.output
+    assert wanted.tasks[SAID]["master1"]["msg"][0] == "master1: 2 files, added new.py; updated daily.py"

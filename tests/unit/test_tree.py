@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import stat
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.onprem.airflow.plugins.module_utils import _tree
+from ansible_collections.onprem.airflow.plugins.module_utils import _compile, _tree
 
 USER = pwd.getpwuid(os.geteuid()).pw_name
 GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -250,6 +251,8 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"file_mode": "rw"}, "octal"),
     ({"colour": "red"}, "colour"),
     ({"dest": "/var/lib"}, "is a folder of the system"),
+    ({"compile_with": "/nowhere/python"}, "compile_with: /nowhere/python cannot be run on this host: No such file"),
+    ({"compile_with": "/bin/false"}, "/bin/false could not check the DAGs: it ended with 1. Nothing of "),
 ]
 
 
@@ -437,3 +440,151 @@ class Cut:
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
+
+
+# --- What cannot be compiled ----------------------------------------------------------------------------------------
+
+DAG = "from airflow.sdk import DAG\n"
+BROKEN = DAG + "\nwith DAG('daily':\n    pass\n"
+CANNOT = re.compile(r"etl/daily\.py, line 3: .+ \(Python 3\.\d+\)\. No DAG on this host was changed\. Mend it; ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--check", "--diff")], ids=" ".join)
+def test_a_dag_that_cannot_be_compiled_is_refused_before_anything_changes(
+    arguments: tuple[str, ...], tree: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    source = fill(tmp_path / "src", {**NEW, "etl/daily.py": BROKEN, "good.py": DAG})
+    dest = fill(tmp_path / "dest", {**OLD, "etl/daily.py": DAG})
+    before = state(dest)
+    refused = tree(*arguments, compile_with=sys.executable)
+    assert refused["failed"] and CANNOT.match(refused["msg"]), refused["msg"]
+    assert refused["msg"].endswith("-e airflow_dags_check=false")
+    assert state(dest) == before and not list(tmp_path.glob("**/tree.tar.gz"))
+
+    (source / "etl" / "daily.py").write_text(DAG + "print('mended')\n")
+    assert tree(*arguments, compile_with=sys.executable)["updated"] == ["changed.py", "etl/daily.py"]
+    assert (state(dest) == before) == bool(arguments)
+
+
+def test_hosts_that_differ_come_to_the_same_answer(tree: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    """Another host lacks the broken file that this one has: neither changes."""
+    source = fill(tmp_path / "src", {"etl/daily.py": BROKEN})
+    assert tree()["added"] == ["etl/daily.py"]
+    assert not tree(compile_with=sys.executable)["changed"]
+    fill(source, {"new.py": "x = 1\n"})
+    before = state(tmp_path / "dest")
+    assert CANNOT.match(tree(compile_with=sys.executable)["msg"])
+    (source / "new.py").unlink()
+    fill(tmp_path / "dest", {"gone.py": ""})
+    assert CANNOT.match(tree(compile_with=sys.executable)["msg"])
+    (tmp_path / "dest" / "gone.py").unlink()
+    assert state(tmp_path / "dest") == before
+
+
+def test_a_check_costs_no_module_call_more(
+    tree: Callable[..., dict[str, Any]], tmp_path: Path, ansible_playbook: Callable[..., Any]
+) -> None:
+    fill(tmp_path / "src", {**NEW, "etl/daily.py": DAG})
+    tree("--check", compile_with=sys.executable)
+    for calls in (2, 1):
+        ran = ansible_playbook("-i", "localhost,", "-c", "local", tmp_path / "play.yml", "-vvv", json_output=False)
+        assert ran.rc == 0 and ran.output.count("Using module file") == calls
+
+
+def broken(contents: Content) -> list[str]:
+    """The files that are refused."""
+    plain = {path: text.encode() if isinstance(text, str) else text for path, text in contents.items()}
+    return [fault.path for fault in _compile.faults(plain)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#!/usr/bin/python2\nprint 'dag'\n",
+        "print 'airflow'\n",
+        "{% for x in y %}\n",
+        b"\xff\xfe",
+    ],
+)
+def test_what_airflow_does_not_open_may_hold_anything(text: str | bytes) -> None:
+    assert broken({"a.py": text, "b.txt": BROKEN, "c.py.j2": BROKEN, "d.py": DAG}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BROKEN,
+        BROKEN.upper(),
+        "# airflow asset\nreturn 1\n",
+        b"airflow = 'dag \xff'\n",
+        DAG + "x = '\0'\n",
+        DAG + "(" * 500,
+    ],
+)
+def test_what_airflow_opens_has_to_compile(text: str | bytes) -> None:
+    assert broken({"a/b.py": text, "good.py": DAG}) == ["a/b.py"]
+
+
+@pytest.mark.parametrize(
+    ("line", "helper", "refused"),
+    [
+        ("import common", "common.py", True),
+        ("import common.sub", "common/__init__.py", True),
+        ("import common.sub as x", "common/sub.py", True),
+        ("from common import sub", "common/sub.py", True),
+        ("from common.sub import x", "common/sub/__init__.py", True),
+        ("def task():\n    import common", "common.py", True),
+        ("import common", "other.py", False),
+        ("import common", "etl/common.py", False),
+        ("import common", "common/sub.py", False),
+        ("from . import sub", "etl/sub.py", True),
+        ("from .sub import x", "etl/sub.py", True),
+        ("from ..common import x", "common.py", True),
+        ("import queue", "queue.py", False),
+    ],
+)
+def test_what_a_dag_imports_has_to_compile_too(line: str, helper: str, refused: bool) -> None:
+    assert broken({"etl/daily.py": f"{DAG}{line}\n", helper: "print 'Python 2'\n"}) == [helper] * refused
+
+
+def test_imports_are_followed_round_in_circles() -> None:
+    files = {"a.py": DAG + "import b\n", "b.py": "import c\n", "c.py": "import a, d\n", "d.py": "x ="}
+    assert broken(files) == ["d.py"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ("", ["a.py", "x/a.py", "x/b.py", "x/y/a.py"]),
+        ("a.py", ["x/b.py"]),
+        ("/a.py", ["x/a.py", "x/b.py", "x/y/a.py"]),
+        ("x/", ["a.py"]),
+        ("a.py/", ["a.py", "x/a.py", "x/b.py", "x/y/a.py"]),
+        ("x/*.py # but not below", ["a.py", "x/y/a.py"]),
+        ("**/y/*", ["a.py", "x/a.py", "x/b.py"]),
+        ("x/**", ["a.py"]),
+        ("x/*/", ["a.py", "x/a.py", "x/b.py"]),
+        ("[!b].py", ["x/b.py"]),
+        ("?.py\n!b.py", ["x/b.py"]),
+        ("# a.py\n[\n/\n", ["a.py", "x/a.py", "x/b.py", "x/y/a.py"]),
+    ],
+)
+def test_airflowignore(lines: str, left: list[str]) -> None:
+    paths = ["a.py", "x/a.py", "x/b.py", "x/y/a.py"]
+    assert _compile.opened({**dict.fromkeys(paths, BROKEN.encode()), ".airflowignore": lines.encode()}) == left
+    below = {**dict.fromkeys(paths, BROKEN.encode()), "x/.airflowignore": b"/a.py"}
+    assert _compile.opened(below) == ["a.py", "x/b.py", "x/y/a.py"]
+
+
+def test_an_ignored_file_that_a_dag_imports_has_to_compile() -> None:
+    files = {"common/x.py": BROKEN, "a.py": DAG + "import common.x\n", ".airflowignore": "common"}
+    assert broken(files) == ["common/x.py"]
+
+
+def test_the_message_names_some_files_and_counts_the_others() -> None:
+    faults = [_compile.Fault(f"{number}.py", number, "wrong") for number in range(8)]
+    told = _tree.refusal(faults, "3.13")
+    assert told.startswith("0.py: wrong; 1.py, line 1: wrong; 2.py, line 2: wrong;")
+    assert "4.py" in told and "5.py" not in told
+    assert "; and 3 more files (Python 3.13). No DAG on this host was changed. Mend them; " in told
+    assert "more" not in _tree.refusal(faults[:5], "3.13")
