@@ -548,7 +548,7 @@ def test_what_a_dag_imports_has_to_compile_too(line: str, helper: str, refused: 
 
 
 def test_imports_are_followed_round_in_circles() -> None:
-    files = {"a.py": DAG + "import b\n", "b.py": "import c\n", "c.py": "import a, d\n", "d.py": "x ="}
+    files: Content = {"a.py": DAG + "import b\n", "b.py": "import c\n", "c.py": "import a, d\n", "d.py": "x ="}
     assert broken(files) == ["d.py"]
 
 
@@ -577,7 +577,7 @@ def test_airflowignore(lines: str, left: list[str]) -> None:
 
 
 def test_an_ignored_file_that_a_dag_imports_has_to_compile() -> None:
-    files = {"common/x.py": BROKEN, "a.py": DAG + "import common.x\n", ".airflowignore": "common"}
+    files: Content = {"common/x.py": BROKEN, "a.py": DAG + "import common.x\n", ".airflowignore": "common"}
     assert broken(files) == ["common/x.py"]
 
 
