@@ -84,7 +84,9 @@ def test_fault(night: Night, fault: Fault) -> None:
     outcome = Outcome(fault.name, lasts)
     first = {"spanning": SPANNING, "span": int(lasts) + 20} if lasts >= 60 else {}
     gone = [row for broken in BROKEN.values() for row in broken.dead]
-    with fault.prepared(night), night.load(fault.slug, {**first, **fault.first}) as load:
+    # A run of this name may be there already, of another time.
+    name = f"{fault.slug}_{int(time.time()) % 100000}"
+    with fault.prepared(night), night.load(name, {**first, **fault.first}) as load:
         night.fill(load.name, gone)
         restarts = night.restarts()
         began = time.time()

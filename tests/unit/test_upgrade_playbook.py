@@ -220,10 +220,10 @@ def test_upgrade_without_a_migration(cluster: Cluster) -> None:
         f"started {ALL}: master2",
         "checked as airflow_master: master2",
         f"current {new}: worker1",
-        "started worker: worker1",
+        "started worker,watchdog: worker1",
         "checked as airflow_worker: worker1",
         f"current {new}: worker2",
-        "started worker: worker2",
+        "started worker,watchdog: worker2",
         "checked as airflow_worker: worker2",
     ]
     assert f"master1, master2, worker1, worker2: {OLD} -> {new}" in ran.output
@@ -339,10 +339,10 @@ def test_rollback_takes_workers_first_and_the_schema_before_the_masters(cluster:
     assert cluster.steps() == [
         f"previous {OLD}: master1 master2 worker1 worker2",
         f"current {OLD}: worker1",
-        "started worker: worker1",
+        "started worker,watchdog: worker1",
         "checked as airflow_worker: worker1",
         f"current {OLD}: worker2",
-        "started worker: worker2",
+        "started worker,watchdog: worker2",
         "checked as airflow_worker: worker2",
         f"stopped {REST}: master1 master2",
         f"downgraded with {OLD}: master1",
