@@ -199,7 +199,7 @@ class Night:
         url = f"amqp://airflow:{password}@{self.lab.address(self.lab.broker)}:5672/airflow"
         mailbox = kombu.pidbox.Mailbox("celery", type="fanout", queue_exclusive=True)
         with kombu.Connection(url, connect_timeout=5) as connection:
-            mailbox(connection).cast("cancel_consumer", {"queue": "default"}, destination=[f"celery@{worker}"])
+            mailbox(connection).cast([f"celery@{worker}"], "cancel_consumer", {"queue": "default"})
 
     @contextlib.contextmanager
     def stopped(self, host: str, unit: str) -> collections.abc.Iterator[None]:

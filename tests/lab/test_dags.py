@@ -38,11 +38,15 @@ lab_second()
 """
 
 
-def deploy(lab: t.Any, folder: pathlib.Path, *options: str) -> dict[str, str]:
-    """Runs the playbook; returns each host's line of the recap."""
+def play(lab: t.Any, folder: pathlib.Path, *options: str) -> subprocess.CompletedProcess[str]:
     variables = json.dumps({"airflow_dags_source": str(folder)})
     command = ["ansible-playbook", *lab.arguments, "-e", variables, "onprem.airflow.deploy_dags", *options]
-    done = subprocess.run(command, cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=False)
+
+
+def deploy(lab: t.Any, folder: pathlib.Path, *options: str) -> dict[str, str]:
+    """Runs the playbook; returns each host's line of the recap."""
+    done = play(lab, folder, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
     return dict(re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE))
@@ -113,3 +117,14 @@ def test_a_dag_comes_and_goes(lab: t.Any, api: t.Any, folder: pathlib.Path) -> N
     print(f"that it is gone was seen after {seconds:.0f} s")
     for host in readers:
         assert not lab.host(host).file(f"{FOLDER}/extra").exists
+
+
+def test_a_dag_with_a_syntax_error_changes_nothing(lab: t.Any, folder: pathlib.Path) -> None:
+    readers = {*lab.masters, *lab.workers}
+    before = on_hosts(lab)
+    (folder / "lab_broken.py").write_text("from airflow.sdk import DAG\nDAG(\n")
+    done = play(lab, folder)
+    assert done.returncode != 0
+    told = r"fatal: \[(\S+)\]: FAILED! => \s*changed: false\s*msg: 'lab_broken\.py, line 2: ''\(''"
+    assert set(re.findall(told + r"\s+was\s+never\s+closed", done.stdout)) == readers, done.stdout
+    assert on_hosts(lab) == before
