@@ -359,7 +359,6 @@ def test_the_settings_that_keep_tasks_alive(plain: Rendered) -> None:
 
 def test_celery_is_told_of_quorum_queues_or_of_none(plain: Rendered, changed: Rendered) -> None:
     always = {
-        "control_queue_exclusive": True,
         "event_queue_exclusive": True,
         "worker_enable_prefetch_count_reduction": False,
         "broker_connection_timeout": 1,
