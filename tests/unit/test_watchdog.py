@@ -126,7 +126,7 @@ def test_a_drained_worker_is_left_alone() -> None:
 def test_a_worker_that_finishes_its_tasks_is_left_alone() -> None:
     story = Story()
     for leaving in range(0, 3660, 10):
-        assert story.sees(replace(IDLE, leaving=float(leaving)), disk=LITTLE) == []
+        assert story.sees(replace(IDLE, leaving=float(leaving))) == []
     assert story.lines == []
 
 
@@ -259,13 +259,17 @@ def test_what_was_decided_otherwise_meanwhile_stays_stopped(meanwhile: dict[str,
     assert said in story.lines[1]
 
 
-def test_one_that_somebody_started_is_stopped_again_only_when_it_is_old_enough() -> None:
+def test_one_that_somebody_started_is_stopped_again_however_young_it_is() -> None:
     story = Story()
     story.sees(WELL, disk=LITTLE)
     story.sees(replace(WELL, state="inactive"), 60, LITTLE)
     fresh = replace(WELL, began=story.now)
-    assert story.sees(fresh, 60, LITTLE) == []
-    assert story.sees(fresh, disk=LITTLE) == ["stop"]
+    assert story.sees(fresh, 10, LITTLE) == []  # it is told that somebody has started it
+    assert story.sees(fresh, 10, LITTLE) == ["stop"]
+
+
+def test_one_whose_tasks_end_is_stopped_as_well_without_space() -> None:
+    assert Story().sees(replace(IDLE, leaving=10.0), disk=LITTLE) == ["stop"]
 
 
 def test_a_disabled_unit_is_not_stopped_as_it_would_not_be_started() -> None:

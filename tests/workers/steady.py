@@ -105,7 +105,9 @@ class Database:
             except OSError as exc:
                 self.close()
                 raise Away(str(exc)) from exc
-        assert not any(line.startswith(("ERROR", "FATAL")) for line in lines), f"{query}: {lines}"
+        if any("No space left on device" in line or line.startswith("FATAL") for line in lines):
+            raise Away(str(lines))
+        assert not any(line.startswith("ERROR") for line in lines), f"{query}: {lines}"
         return [line.split("|") for line in lines]
 
     def number(self, query: str) -> int:

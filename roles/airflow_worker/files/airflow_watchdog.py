@@ -125,14 +125,15 @@ def decide(
     if seen.state == "deactivating" and memory.mending:
         return _stopping(memory, seen, settings, now)
     memory = replace(memory, idle=None)
-    if not to_be_asked(seen, settings, now):
-        return replace(memory, lacking=None, whole=None, blind=None), []
-    if disk and disk.free < settings.disk_free and seen.enabled:
+    # However young it is: without space for their logs it fails tasks as fast as it takes them.
+    if seen.state == "active" and seen.enabled and not seen.drained and disk and disk.free < settings.disk_free:
         text = (
             f"stopped, after its tasks: {disk.free} MB are free in {disk.folder}, less than {settings.disk_free};"
             f" it starts again when there are {wanted(settings):.0f}"
         )
         return replace(memory, stopped=now, lacking=None, whole=None), [Deed(text, order="stop")]
+    if not to_be_asked(seen, settings, now):
+        return replace(memory, lacking=None, whole=None, blind=None), []
     if seen.takes is None:
         return _blind(memory, seen, settings, now)
     missing = sorted(queues - seen.takes)
