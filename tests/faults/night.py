@@ -245,8 +245,8 @@ class Night:
         finally:
             on(
                 host,
-                f"systemctl stop {unit}; umount --lazy {folder}; find {folder} -mindepth 1 -delete; cp -a {place}/. {folder};"
-                f" umount --lazy {place}; rmdir {place}; systemctl start {unit}",
+                f"systemctl stop {unit}; umount --lazy {folder}; find {folder} -mindepth 1 -delete;"
+                f" cp -a {place}/. {folder}; umount --lazy {place}; rmdir {place}; systemctl start {unit}",
             )
 
     @contextlib.contextmanager
