@@ -115,7 +115,8 @@ def test_every_task_has_run_once(night: Night, fault: Fault) -> None:
     broken = BROKEN[fault.slug]
     outcome = broken.outcome
     until(lambda: night.has_ended(f"{broken.load.name}_"), "all its tasks have ended", LAST)
-    night.count(outcome, broken.load, broken.began, broken.over, broken.settled, broken.dead)
+    counted = (outcome, broken.load, broken.began, broken.over, broken.settled, broken.dead)
+    until(lambda: [night.count(*counted)], "the database answers")
     keep(outcome)
     assert (outcome.lost, outcome.doubled, outcome.failed) == ([], [], []), outcome
     # Tried again is what died, and nothing else.
