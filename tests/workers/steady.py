@@ -90,6 +90,7 @@ class Database:
         """The rows of a query; raises Away when the connection is lost, and makes another one the next time."""
         with self.lock:
             if self.process.poll() is not None:
+                self.close()  # what it left open
                 self.process = self._connect()
             assert self.process.stdin and self.process.stdout
             lines = []
