@@ -45,7 +45,7 @@ def row(result: t.Mapping[str, t.Any]) -> str:
         *(str(len(result[name])) for name in ("lost", "doubled", "failed")),
         str(dead) if dead else "-",
         again,
-        f"{result['told_after']:.0f}",
+        f"{result['told_after']:.0f}" if result["told_after"] is not None else "?",
         ", ".join(f"`{name}`" for name in result["named"]) or "-",
         result["restarts"],
     )

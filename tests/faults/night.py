@@ -307,8 +307,9 @@ class Night:
             if last:
                 outcome.again_after = round(float(last[0][0]) - began, 1)
                 outcome.again_worked = round(float(last[0][1]), 1)
+        # Not end_date, which the worker sends.
         ends = self.metadata.rows(
-            "SELECT run_id, map_index, extract(epoch FROM end_date) FROM task_instance"
+            "SELECT run_id, map_index, extract(epoch FROM updated_at) FROM task_instance"
             f" WHERE {of_the_load} AND task_id = 'work' AND state = 'success'"
         )
         worked = {
