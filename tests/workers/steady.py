@@ -338,6 +338,8 @@ class Cluster:
         with contextlib.ExitStack() as stack:
             stack.callback(self.results.close)
             stack.callback(self.metadata.close)
+            if self.results.rows("SELECT to_regclass('lab_load')") != [[""]]:
+                self.results.rows("TRUNCATE lab_load")  # rows of other tests
             for thread in self.beside:
                 stack.enter_context(thread)
             yield self

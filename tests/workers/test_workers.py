@@ -24,7 +24,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers"), str(ROOT / "lab")]
 import hosts  # noqa: E402
-from steady import DAG, LATE, LOG, TASKS, Cluster, Ran, until  # noqa: E402
+from steady import LATE, LOG, TASKS, Cluster, Ran, until  # noqa: E402
 from test_access import bare, forms  # noqa: E402
 from ways import on, on_all  # noqa: E402
 
@@ -348,8 +348,6 @@ def test_a_worker_that_dies_while_it_is_drained(cluster: Cluster) -> None:
     assert undrain.rc == 0, undrain.told
     until(lambda: cluster.takers() == set(cluster.workers), "both take tasks")
     cluster.api().run_dag("lab_mapped", {"n": 8})
-    # Airflow would try those that died again, minutes later.
-    cluster.api().call("PATCH", f"/api/v2/dags/{DAG}/dagRuns/killed_1", {"state": "failed"})
 
 
 def test_no_secret_is_in_all_that_was_said(cluster: Cluster) -> None:
