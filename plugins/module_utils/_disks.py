@@ -11,6 +11,8 @@ import os
 import re
 import typing as t
 
+from ansible_collections.onprem.airflow.plugins.module_utils._preflight_host import read_text
+
 MB = 1 << 20
 MASTER, WORKER, BROKER, DATABASE = "airflow_master", "airflow_worker", "rabbitmq", "postgresql"
 LOGS = "/var/log/airflow"
@@ -83,7 +85,8 @@ def places(
             found.append(Place(role, "/tmp", needed[role], SHARE_OF_TMP))
     if BROKER in roles:
         # The broker raises its alarm for the first of them only.
-        found += [Place(BROKER, "/var/lib/rabbitmq", broker_limit(_text(broker))), Place(BROKER, "/var/log/rabbitmq")]
+        limit = broker_limit(read_text(broker))
+        found += [Place(BROKER, "/var/lib/rabbitmq", limit), Place(BROKER, "/var/log/rabbitmq")]
     if DATABASE in roles:
         folders = [*database_folders(databases), "/var/log/postgresql"]
         found += [Place(DATABASE, path, DATABASE_NEEDS) for path in folders]
@@ -93,7 +96,7 @@ def places(
 def held(units: t.Collection[str], path: str = WATCHDOG_STATE) -> bool:
     """Whether the watchdog has stopped one of these workers for want of space, and not started it since."""
     try:
-        kept = json.loads(_text(path))["units"]
+        kept = json.loads(read_text(path))["units"]
         return any(kept[unit]["stopped"] is not None for unit in units if unit in kept)
     except (ValueError, KeyError, TypeError):
         return False
@@ -113,20 +116,12 @@ def database_folders(root: str = "/etc/postgresql") -> list[str]:
     folders = []
     for version in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         for name in sorted(os.listdir(os.path.join(root, version))):
-            text = _text(os.path.join(root, version, name, "postgresql.conf"))
+            text = read_text(os.path.join(root, version, name, "postgresql.conf"))
             told = re.findall(r"^\s*data_directory\s*=?\s*'([^']+)'", text, re.MULTILINE)
             folder = told[-1] if told else f"/var/lib/postgresql/{version}/{name}"
             wal = os.path.join(folder, "pg_wal")
             folders += [folder, os.path.realpath(wal)] if os.path.islink(wal) else [folder]
     return folders
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
 
 
 def file_systems(wanted: t.Iterable[Place]) -> list[FileSystem]:
