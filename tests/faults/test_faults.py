@@ -7,8 +7,8 @@ Each fault has a load of its own: tasks run in all slots and more wait. It begin
 as over when they are again. Then every task has to have ended well, exactly once; begun twice has only what a dead
 worker was in the middle of. make faults runs all of them, make test those that are often.
 
-Environment: FAULTS=often, or a part of the names of faults (default: all of them); LAB_RELEASE and QUEUE_TYPE name the
-file of the results.
+Environment: FAULTS=often, or a regular expression that is looked for in the names of faults (default: all of them);
+LAB_RELEASE and QUEUE_TYPE name the file of the results.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 
@@ -30,7 +31,7 @@ from night import AFTER, LAST, SPANNING, Load, Night, Outcome, told, until  # no
 
 WANTED = os.environ.get("FAULTS", "")
 OFTEN = WANTED == "often"
-CHOSEN = [fault for fault in FAULTS if (fault.often is not None if OFTEN else WANTED in fault.name)]
+CHOSEN = [fault for fault in FAULTS if (fault.often is not None if OFTEN else re.search(WANTED, fault.name))]
 CLUSTER = f"{os.environ.get('LAB_RELEASE', 'trixie')}-{os.environ.get('QUEUE_TYPE', 'quorum')}"
 RESULTS = ROOT / "build" / f"faults-{CLUSTER}{'-often' if OFTEN else ''}.json"
 
