@@ -11,6 +11,7 @@ import os
 import re
 import typing as t
 
+from ansible_collections.onprem.airflow.plugins.module_utils._look import database_clusters
 from ansible_collections.onprem.airflow.plugins.module_utils._preflight_host import read_text
 
 MB = 1 << 20
@@ -114,13 +115,12 @@ def broker_limit(text: str) -> int:
 def database_folders(root: str = "/etc/postgresql") -> list[str]:
     """The data folder of every PostgreSQL cluster of this host, and that of its write-ahead log if it is elsewhere."""
     folders = []
-    for version in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        for name in sorted(os.listdir(os.path.join(root, version))):
-            text = read_text(os.path.join(root, version, name, "postgresql.conf"))
-            told = re.findall(r"^\s*data_directory\s*=?\s*'([^']+)'", text, re.MULTILINE)
-            folder = told[-1] if told else f"/var/lib/postgresql/{version}/{name}"
-            wal = os.path.join(folder, "pg_wal")
-            folders += [folder, os.path.realpath(wal)] if os.path.islink(wal) else [folder]
+    for version, name in database_clusters(root):
+        text = read_text(os.path.join(root, version, name, "postgresql.conf"))
+        told = re.findall(r"^\s*data_directory\s*=?\s*'([^']+)'", text, re.MULTILINE)
+        folder = told[-1] if told else f"/var/lib/postgresql/{version}/{name}"
+        wal = os.path.join(folder, "pg_wal")
+        folders += [folder, os.path.realpath(wal)] if os.path.islink(wal) else [folder]
     return folders
 
 

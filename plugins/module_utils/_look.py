@@ -57,14 +57,16 @@ NO_LOG = "onprem.airflow/executor_check"
 # --- services -------------------------------------------------------------------------------------------------------
 
 
-def database_units(root: str = "/etc/postgresql") -> list[str]:
-    """The unit of every PostgreSQL cluster of this host, as Debian's packages name them."""
+def database_clusters(root: str = "/etc/postgresql") -> list[tuple[str, str]]:
+    """Version and name of every PostgreSQL cluster of this host, as Debian's packages keep their settings."""
     if not os.path.isdir(root):
         return []
-    found = [
-        (version, name) for version in sorted(os.listdir(root)) for name in sorted(os.listdir(f"{root}/{version}"))
-    ]
-    return [f"postgresql@{version}-{name}.service" for version, name in found]
+    return [(version, name) for version in sorted(os.listdir(root)) for name in sorted(os.listdir(f"{root}/{version}"))]
+
+
+def database_units(root: str = "/etc/postgresql") -> list[str]:
+    """The unit of every PostgreSQL cluster of this host."""
+    return [f"postgresql@{version}-{name}.service" for version, name in database_clusters(root)]
 
 
 def units(names: t.Sequence[str]) -> dict[str, dict[str, str]]:

@@ -312,11 +312,6 @@ def apply(manifest: Manifest, plan: Plan, dest: str, ownership: Ownership, archi
         take_over(os.path.join(dest, path) if path != "." else dest, mode, ownership)
 
 
-def to_compile(plan: Plan) -> list[str]:
-    """What a host has to be sent before it can say whether everything compiles."""
-    return [path for path in (*plan.added, *plan.updated) if _compile.relevant(path)]
-
-
 def check_compiles(manifest: Manifest, plan: Plan, dest: str, archive: str | None, python: str) -> None:
     """Refuse a source with DAGs that the named Python cannot compile, before anything of it is written.
 
@@ -324,7 +319,7 @@ def check_compiles(manifest: Manifest, plan: Plan, dest: str, archive: str | Non
     """
     question = {
         "paths": [path for path in manifest if _compile.relevant(path)],
-        "sent": to_compile(plan),
+        "sent": [path for path in (*plan.added, *plan.updated) if _compile.relevant(path)],
         "dest": dest,
         "archive": archive,
     }

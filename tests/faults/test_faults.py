@@ -26,8 +26,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "faults"), str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "workers")]
+from count import Outcome, Times, count, full_from, told  # noqa: E402
 from faults import FAULTS, Fault  # noqa: E402
-from night import AFTER, LAST, SPANNING, Load, Night, Outcome, told, until  # noqa: E402
+from night import AFTER, LAST, SPANNING, Load, Night, until  # noqa: E402
 
 WANTED = os.environ.get("FAULTS", "")
 OFTEN = WANTED == "often"
@@ -58,9 +59,7 @@ class Broken:
 
     outcome: Outcome
     load: Load
-    began: float
-    over: float
-    settled: float
+    times: Times
     # Rows of the tasks that died
     dead: list[str]
 
@@ -100,11 +99,11 @@ def test_fault(night: Night, fault: Fault) -> None:
         if fault.kills or fault.kills_task is not None:
             dead = until(lambda: night.dead(load.name, broken, fault.kills, fault.kills_task), "somebody died")
         until(lambda: night.is_full_again(load.name, over, dead), "all slots are taken again", AFTER)
-        outcome.full_after = round(night.full_from(load.name, over, dead) - over, 1)
-        more = {unit: count - restarts.get(unit, 0) for unit, count in night.restarts().items()}
+        outcome.full_after = round(full_from(night.rows(load.name), night.slots, over, dead) - over, 1)
+        more = {unit: number - restarts.get(unit, 0) for unit, number in night.restarts().items()}
     unit = max(more, key=lambda unit: more[unit])
     outcome.restarts = f"{unit}, {more[unit]}" if more[unit] > 0 else "none"
-    BROKEN[fault.slug] = Broken(outcome, load, began, over, time.time(), dead)
+    BROKEN[fault.slug] = Broken(outcome, load, Times(began, over, time.time()), dead)
     assert named, f"verify did not name {fault.named} but {outcome.named}"
     # A service that has nothing to do without another one waits for it, and does not start again and again.
     assert more[unit] <= 2 + lasts / 30, more
@@ -114,10 +113,11 @@ def test_fault(night: Night, fault: Fault) -> None:
 @pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: fault.slug)
 def test_every_task_has_run_once(night: Night, fault: Fault) -> None:
     broken = BROKEN[fault.slug]
-    outcome = broken.outcome
-    until(lambda: night.has_ended(f"{broken.load.name}_"), "all its tasks have ended", LAST)
-    counted = (outcome, broken.load, broken.began, broken.over, broken.settled, broken.dead)
-    until(lambda: [night.count(*counted)], "the database answers")
+    outcome, name = broken.outcome, broken.load.name
+    until(lambda: night.has_ended(f"{name}_"), "all its tasks have ended", LAST)
+    outcome.tasks = broken.load.runs * broken.load.conf["tasks"]
+    rows, states = until(lambda: (night.rows(name), night.states(name)), "the database answers")
+    count(outcome, rows, states, broken.times, broken.dead)
     keep(outcome)
     assert (outcome.lost, outcome.doubled, outcome.failed) == ([], [], []), outcome
     # Tried again is what died, and nothing else.

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import collections.abc
+import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +16,10 @@ import time
 import typing as t
 import urllib.error
 import urllib.request
+from urllib.parse import quote
 
+import kombu
+import kombu.pidbox
 import pytest
 import testinfra
 
@@ -54,9 +59,25 @@ class Lab:
         self.broker = self.groups["rabbitmq"][0]
         self.secrets = {name: str(self.variables[self.hosts[0]][name]) for name in SECRETS}
         self.arguments = arguments
+        self._api: Api | None = None
 
     def address(self, host: str) -> str:
         return str(self.variables[host]["ansible_host"])
+
+    @contextlib.contextmanager
+    def mailbox(self) -> collections.abc.Iterator[kombu.pidbox.Mailbox]:
+        """Celery's remote control of the workers, over the broker."""
+        login = f"airflow:{quote(self.secrets['airflow_broker_password'], safe='')}"
+        url = f"amqp://{login}@{self.address(self.broker)}:5672/airflow"
+        with kombu.Connection(url, connect_timeout=5) as connection:
+            yield kombu.pidbox.Mailbox("celery", type="fanout", queue_exclusive=True)(connection)
+
+    def api(self) -> Api:
+        """The first master's API, logged in as its administrator when it is first asked for."""
+        if self._api is None:
+            url = f"http://{self.address(self.masters[0])}:8080"
+            self._api = Api(url, "admin", self.secrets["airflow_admin_password"])
+        return self._api
 
     def host(self, name: str, *, sudo: bool = True) -> t.Any:
         """A host to run commands on, as root through sudo or as the ordinary user."""
@@ -115,7 +136,7 @@ def lab() -> Lab:
 
 @pytest.fixture(scope="session")
 def api(lab: Lab) -> Api:
-    return Api(f"http://{lab.address(lab.masters[0])}:8080", "admin", lab.secrets["airflow_admin_password"])
+    return lab.api()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "lab")]
 import hosts  # noqa: E402
 
 SSH_CONFIG = ROOT / ".lab" / "ssh_config"
+UNITS = "'airflow-*.service' 'postgresql@*.service' rabbitmq-server.service"
 
 
 def on(host: str, script: str) -> str:
@@ -32,6 +33,16 @@ def on_all(scripts: t.Mapping[str, str]) -> dict[str, str]:
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
         running = {host: pool.submit(on, host, script) for host, script in scripts.items()}
     return {host: outcome.result() for host, outcome in running.items()}
+
+
+def services(which: str, hosts: t.Iterable[str]) -> dict[str, dict[str, str]]:
+    """One property of every service of the cluster, by host and unit, as systemd has it."""
+    script = f"systemctl show --property=Id,{which} {UNITS}"
+    found = {}
+    for host, text in on_all(dict.fromkeys(hosts, script)).items():
+        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+        found[host] = {block["Id"]: block[which] for block in blocks if which in block}
+    return found
 
 
 def firewall(action: str, host: str, rule: str) -> None:

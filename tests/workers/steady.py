@@ -21,17 +21,14 @@ import time
 import typing as t
 import urllib.error
 import urllib.request
-from urllib.parse import quote
 
-import kombu
-import kombu.pidbox
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What looks at a running cluster, from the tests of a healthy one; and what made its hosts.
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
 from conftest import PLAIN, SSH_CONFIG, Api, Lab  # noqa: E402
-from ways import on_all  # noqa: E402
+from ways import services  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
 LOGS = ROOT / "build" / "workers"
@@ -309,8 +306,7 @@ class Cluster:
         self.lab = Lab()
         self.metadata = Database(self.lab.database, "airflow")
         self.results = Database(self.lab.database, "airflow_results")
-        self._api: Api | None = None
-        self.load = Load(self.api, self.metadata)
+        self.load = Load(self.lab.api, self.metadata)
         self.watch = Watch(self.lab)
         looks = ((self.load.look, 1.0), (self.watch.broker, PERIOD), (self.watch.server, PERIOD))
         self.beside = [Beside(look, period) for look, period in looks]
@@ -322,12 +318,6 @@ class Cluster:
         self.write()
         self.ran: list[Ran] = []
         self.measured: dict[str, t.Any] = {}
-
-    def api(self) -> Api:
-        if self._api is None:
-            url = f"http://{self.lab.address(self.lab.masters[0])}:8080"
-            self._api = Api(url, "admin", self.lab.secrets["airflow_admin_password"])
-        return self._api
 
     @contextlib.contextmanager
     def running(self) -> collections.abc.Iterator[Cluster]:
@@ -402,15 +392,11 @@ class Cluster:
 
     def processes(self, *hosts: str) -> dict[str, dict[str, str]]:
         """The main process of every service of every host."""
-        units = "'airflow-*.service' 'postgresql@*.service' rabbitmq-server.service"
-        shown = on_all(dict.fromkeys(hosts or self.hosts(), f"systemctl show --property=Id,MainPID {units}"))
-        found = {}
-        for host, text in shown.items():
-            blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+        found = services("MainPID", hosts or self.hosts())
+        for units in found.values():
             # The watchdog starts anew whenever what it looks after changes; it has nothing to finish.
-            blocks = [block for block in blocks if block.get("Id") != "airflow-watchdog.service"]
-            found[host] = {block["Id"]: block["MainPID"] for block in blocks if block.get("MainPID", "0") != "0"}
-        return found
+            units.pop("airflow-watchdog.service", None)
+        return {host: {unit: pid for unit, pid in units.items() if pid != "0"} for host, units in found.items()}
 
     def others(self) -> dict[str, dict[str, str]]:
         """The processes of all hosts that are not workers."""
@@ -427,11 +413,8 @@ class Cluster:
 
     def celery(self, command: str) -> dict[str, t.Any]:
         """What the workers answer to a command of Celery's remote control, by their nodes."""
-        login = f"airflow:{quote(self.lab.secrets['airflow_broker_password'], safe='')}"
-        url = f"amqp://{login}@{self.lab.address(self.lab.broker)}:5672/airflow"
-        mailbox = kombu.pidbox.Mailbox("celery", type="fanout", queue_exclusive=True)
-        with kombu.Connection(url, connect_timeout=5) as connection:
-            answers = mailbox(connection).multi_call(command, timeout=3)
+        with self.lab.mailbox() as mailbox:
+            answers = mailbox.multi_call(command, timeout=3)
         return {node: answer for entry in answers for node, answer in entry.items()}
 
     # -- The load, from the table that its tasks append to

@@ -266,7 +266,7 @@ def test_another_release_comes(cluster: Cluster) -> None:
     ran = cluster.play("upgrade")
     assert ran.rc == 0, ran.told
     assert versions(cluster) == {TO}
-    assert cluster.api().call("GET", "/api/v2/version")["version"] == TO
+    assert cluster.lab.api().call("GET", "/api/v2/version")["version"] == TO
     for worker in cluster.workers:
         cluster.takes_tasks(worker, ran.ended)
 
@@ -279,7 +279,7 @@ def test_and_goes_again(cluster: Cluster) -> None:
         del cluster.variables[name]
     cluster.write()
     assert versions(cluster) == {FROM}
-    assert cluster.api().call("GET", "/api/v2/version")["version"] == FROM
+    assert cluster.lab.api().call("GET", "/api/v2/version")["version"] == FROM
     assert migrations(cluster) == cluster.measured["schema"]
 
 
@@ -347,7 +347,7 @@ def test_a_worker_that_dies_while_it_is_drained(cluster: Cluster) -> None:
     undrain = cluster.play("undrain", "--limit", worker)
     assert undrain.rc == 0, undrain.told
     until(lambda: cluster.takers() == set(cluster.workers), "both take tasks")
-    cluster.api().run_dag("lab_mapped", {"n": 8})
+    cluster.lab.api().run_dag("lab_mapped", {"n": 8})
 
 
 def test_no_secret_is_in_all_that_was_said(cluster: Cluster) -> None:
