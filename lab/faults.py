@@ -63,7 +63,8 @@ def with_results(page: str, cluster: str, results: t.Sequence[t.Mapping[str, t.A
     begin, end = f"<!-- measured: {cluster} -->\n", f"<!-- end of {cluster} -->\n"
     before, rest = page.split(begin)
     table, after = rest.split(end)
-    lines = rows(table) | {result["name"]: row(result) for result in results}
+    new = {result["name"]: row(result) for result in results}
+    lines = new | {name: line for name, line in rows(table).items() if name not in new}
     head = [f"| {' | '.join(HEADS)} |", f"|{' --- |' * len(HEADS)}"]
     return before + begin + "\n".join(["", *head, *lines.values(), "", ""]) + end + after
 
