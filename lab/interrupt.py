@@ -48,7 +48,7 @@ find /etc/airflow /etc/rabbitmq /etc/postgresql /etc/systemd/system /usr/local/b
   /var/lib/rabbitmq/.erlang.cookie -type f -exec sha256sum {} + | sort -k 2
 echo "== units"
 systemctl show --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload \
-  airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer airflow-worker \
+  airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer airflow-worker airflow-watchdog \
   rabbitmq-server 'postgresql@*'
 echo "== databases"
 sql() { runuser -u postgres -- psql -XAt "$@"; }
