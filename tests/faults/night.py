@@ -107,6 +107,17 @@ class Night:
         )
         return [State(*row[:5], float(row[5])) for row in found]
 
+    def killed(self, name: str, when: float, workers: t.Collection[str]) -> set[str]:
+        """The tasks of a load whose earlier try Airflow had begun on some workers by then, with or without a row."""
+        hosts = ", ".join(f"'{worker}'" for worker in workers)
+        if not hosts:
+            return set()
+        found = self.metadata.rows(
+            "SELECT run_id, map_index FROM task_instance_history WHERE dag_id = 'lab_load'"
+            f" AND run_id LIKE '{name}\\_%' AND hostname IN ({hosts}) AND start_date <= to_timestamp({when})"
+        )
+        return {f"{run}[{index}]" for run, index in found}
+
     def dead(self, name: str, when: float, workers: t.Sequence[str], task: int | None) -> list[str]:
         """The rows of the tasks of a load that ran on some workers then and have not ended, or of one task."""
         return [
