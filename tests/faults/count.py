@@ -9,8 +9,10 @@ import collections
 import collections.abc
 import dataclasses
 import math
+import operator
 import typing as t
 
+ENDED = operator.attrgetter("ended")
 # The id of a run and the index in it
 Task = tuple[str, str]
 
@@ -102,19 +104,15 @@ def count(
         str(state) for state in work if ends[state.task] > 1 or (began[state.task] > 1 and state.task not in died)
     ]
     outcome.dead = [str(state) for state in work if state.task in died]
-    if last := max((row for row in rows if row.task in died and row.ended < math.inf), key=_end, default=None):
+    if last := max((row for row in rows if row.task in died and row.ended < math.inf), key=ENDED, default=None):
         outcome.again_after = round(last.ended - times.began, 1)
         outcome.again_worked = round(last.ended - last.started, 1)
     outcome.told_after = round(max(_delays(rows, work, times), default=0.0), 1)
 
 
-def _end(row: Row) -> float:
-    return row.ended
-
-
 def _delays(rows: list[Row], work: list[State], times: Times) -> collections.abc.Iterator[float]:
     """How long after the end of each task's work Airflow knew of it; what ended during the fault, after its end."""
-    ended = {row.task: row.ended for row in sorted(rows, key=_end) if row.ended < math.inf}
+    ended = {row.task: row.ended for row in sorted(rows, key=ENDED) if row.ended < math.inf}
     for state in work:
         end = ended.get(state.task, math.inf)
         if state.state == "success" and end <= times.settled:  # or else it is the time of the next fault

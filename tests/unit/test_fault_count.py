@@ -48,6 +48,9 @@ def test_lost() -> None:
 def test_ended_twice() -> None:
     found = counted([row(1, 0, 90, 120), row(2, 0, 110, 130, "worker2")], [state(0, 163)], 1)
     assert found.doubled == ["run[0]"]
+    # That it died first excuses a second beginning, and no second end.
+    rows = [row(1, 0, 90, INF), row(2, 0, 310, 325, tries=2), row(3, 0, 311, 326, "worker2", tries=2)]
+    assert counted(rows, [state(0, 327, tries=2)], 1, dead=["1"]).doubled == ["run[0]"]
 
 
 def test_begun_twice_though_nobody_killed_it() -> None:
