@@ -29,10 +29,7 @@ class Control:
     """The workers of a broker. C(timeout) is how many seconds an answer may take; silence is no error."""
 
     def __init__(self, broker_url: str, settings: t.Mapping[str, t.Any], timeout: float) -> None:
-        from celery import Celery
-
-        self.app = Celery("onprem.airflow", broker=broker_url, set_as_current=False)
-        self.app.conf.update(dict(settings))
+        self.app = _look.celery(broker_url, settings)
         self.timeout = timeout
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import re
 import shlex
 import socket
 import subprocess
+import threading
 import time
 import typing as t
 from urllib.parse import quote
@@ -347,15 +348,26 @@ def celery_settings(extra: t.Mapping[str, t.Any], tls: _settings.BrokerTls) -> d
     return settings | ({"broker_use_ssl": tls_options(tls)} if tls.active else {})
 
 
+# The package celery puts another module in its own place while it is imported (celery/local.py, recreate_module): a
+# second thread that imports it meanwhile gets the first one, which has no Celery (seen with 5.6 on Python 3.13).
+IMPORTING_CELERY = threading.Lock()
+
+
+def celery(broker_url: str, settings: t.Mapping[str, t.Any]) -> t.Any:
+    """An app of Celery that only asks and tells workers; several threads may make one each at the same time."""
+    with IMPORTING_CELERY:
+        from celery import Celery
+    app = Celery("onprem.airflow", broker=broker_url, set_as_current=False)
+    app.conf.update(dict(settings))
+    return app
+
+
 def worker(broker_url: str, settings: t.Mapping[str, t.Any], node: str, timeout: float) -> dict[str, t.Any]:
     """What a worker answers over the broker: C({answers, ping_ms, active_queues, concurrency, running, pid}).
 
     C(settings) are Celery's own: those for TLS, and for control queues as this broker wants them.
     """
-    from celery import Celery
-
-    app = Celery("executor_check", broker=broker_url, set_as_current=False)
-    app.conf.update(dict(settings))
+    app = celery(broker_url, settings)
     try:
         began = time.monotonic()
         inspect = app.control.inspect(destination=[node], timeout=timeout)

@@ -13,7 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ansible
 import pytest
+from conftest import COLLECTIONS
 
 LOCKS = Path(__file__).resolve().parents[2] / "roles" / "airflow" / "files" / "locks"
 PYTHONS = ("3.11", "3.13")
@@ -130,6 +132,42 @@ print(celery.__version__, airflow.__version__)
     assert ran.returncode == 0, ran.stderr[-3000:]
     locked = pins(f"python{python}.txt")
     assert ran.stdout.split()[-2:] == [locked["celery"], locked["apache-airflow"]]
+
+
+# Every import of celery.local lasts long enough for the second thread to come while the first is in the middle of it.
+TWO_AT_ONCE = """
+import importlib.abc, sys, threading, time
+from ansible_collections.onprem.airflow.plugins.module_utils import _look
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "celery.local":
+            begun.set()
+            time.sleep(0.5)
+
+begun = threading.Event()
+sys.meta_path.insert(0, Slow())
+apps = []
+first, second = [threading.Thread(target=lambda: apps.append(_look.celery("memory://", {}))) for _ in range(2)]
+first.start()
+assert begun.wait(20)
+second.start()
+first.join(20)
+second.join(20)
+print(*[app.main for app in apps])
+"""
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("python", PYTHONS)
+def test_two_workers_of_a_host_are_asked_at_once(python: str, tmp_path: Path) -> None:
+    """Two threads that import Celery for the first time, as the look at a host with two services does."""
+    (tmp_path / "ansible").symlink_to(Path(ansible.__file__).parent)  # Ansible's module_utils, and nothing else of here
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(COLLECTIONS), str(tmp_path)])}
+    ran = subprocess.run(
+        [str(installed(python)), "-c", TWO_AT_ONCE], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout.split() == ["onprem.airflow", "onprem.airflow"], ran.stderr[-3000:]
 
 
 def test_at_least_one_of_the_two_pythons_is_here() -> None:
