@@ -53,10 +53,15 @@ def environment(module: AnsibleModule) -> dict[str, str]:
     return values
 
 
-def run_alone(module: AnsibleModule) -> None:
-    """Wait for what an earlier run may have left running here: a second migration fails while the first one works."""
+def run_alone(module: AnsibleModule, connection: t.Any) -> None:
+    """Wait for what an earlier run may have left running here, and for other masters; then hold the turn.
+
+    A second migration fails while the first one works, and so does a second making of the same user. The file's lock
+    outlives a run that was killed, as the command that it started does; the database's is for all masters.
+    """
     if not module.check_mode:
         wait_for_turn("/run/lock/onprem-airflow-metadata.lock")
+        connection.execute("SELECT pg_advisory_lock(hashtext('onprem.airflow'))")
 
 
 def libpq_url(sqlalchemy_url: str) -> str:

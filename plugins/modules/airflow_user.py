@@ -92,8 +92,8 @@ def main() -> None:
 
     name, password, role = (module.params[key] for key in ("name", "password", "role"))
     twice = f"{password}\n{password}\n"  # asked for, then asked to repeat
-    run_alone(module)
     with connect(module, values[CONNECTION]) as connection:
+        run_alone(module, connection)
         if not connection.execute("SELECT to_regclass('ab_user')").fetchone()[0]:
             if module.check_mode:
                 module.exit_json(changed=True, did=["created"])
@@ -106,20 +106,20 @@ def main() -> None:
             " WHERE u.username = %s",
             (name,),
         ).fetchall()
-    if row is None:
-        did = ["created"]
-    else:
-        did = ["password"] if not check_password_hash(row[1] or "", password) else []
-        did += ["role"] if (role,) not in roles else []
-    if not module.check_mode:
-        if "created" in did:
-            options = ("--username", name, "--role", role, "--email", module.params["email"])
-            names = ("--firstname", module.params["first_name"], "--lastname", module.params["last_name"])
-            run_airflow(module, values, "users", "create", *options, *names, stdin=twice)
-        if "password" in did:
-            run_airflow(module, values, "users", "reset-password", "--username", name, stdin=twice)
-        if "role" in did:
-            run_airflow(module, values, "users", "add-role", "--username", name, "--role", role)
+        if row is None:
+            did = ["created"]
+        else:
+            did = ["password"] if not check_password_hash(row[1] or "", password) else []
+            did += ["role"] if (role,) not in roles else []
+        if not module.check_mode:
+            if "created" in did:
+                options = ("--username", name, "--role", role, "--email", module.params["email"])
+                names = ("--firstname", module.params["first_name"], "--lastname", module.params["last_name"])
+                run_airflow(module, values, "users", "create", *options, *names, stdin=twice)
+            if "password" in did:
+                run_airflow(module, values, "users", "reset-password", "--username", name, stdin=twice)
+            if "role" in did:
+                run_airflow(module, values, "users", "add-role", "--username", name, "--role", role)
     module.exit_json(changed=bool(did), did=did)
 
 

@@ -180,8 +180,8 @@ def main() -> None:
     use_release_python(module)
     values = environment(module)
     chains = _own_chains(module)
-    run_alone(module)
     with connect(module, values[CONNECTION]) as connection:
+        run_alone(module, connection)
         (_migrate if module.params["state"] == "present" else _downgrade)(module, chains, values, connection)
 
 
