@@ -2,36 +2,32 @@
 # Copyright (c) 2026, the onprem.airflow authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures playbooks beside the same work by bare commands (bench/floor.sh), in turn on fresh hosts of the lab.
+"""Measures the playbooks beside the same work by bare commands (bench/floor.sh), in turn on fresh hosts of the lab.
 
     bench/bench.py [--rounds N] [PART ...]
 
-    cluster   from bare hosts to the first finished DAG; a second run, verify, and one more worker
+    cluster   from bare hosts to the first finished DAG; then a second run, verify, and one more worker
     ten       ten more workers at once
-    growth    1, 3, 10 and 30 workers: seconds and the control machine's CPU of scale_out, of a second run, of verify
-    tasks     how quick Airflow itself is, with our settings and with stock ones
+    growth    1, 3, 10 and 30 more workers: how time and the control machine's CPU grow
+    tasks     how quick Airflow itself is, with our settings and with its own
 
-Without a part: cluster and ten. Replaces the lab's hosts. Results go into build/bench/, one file for each part; bench/report.py
-writes them into docs/speed.md.
+Without a part: cluster and ten. Replaces the lab's hosts. What was measured is in build/bench/, one file for each part;
+bench/report.py writes it into docs/speed.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import collections.abc
-import dataclasses
 import json
 import os
 import pathlib
 import platform
 import secrets
 import statistics
-import subprocess
 import sys
 import time
 import typing as t
-import urllib.error
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests" / "lab")]
@@ -43,63 +39,36 @@ LOGS = ROOT / "build" / "bench"
 # As many tasks as the two workers have slots: all run at once, on both.
 FIRST_DAG_TASKS = 6
 GROWTH = (1, 3, 10, 30)
+Found = dict[str, t.Any]
 
 
-def mitogen() -> dict[str, str]:
-    """The environment in which Ansible uses Mitogen's strategies; empty where it is not installed."""
+def strategies() -> dict[str, dict[str, str]]:
+    """How Ansible runs, each with its environment: with its own strategies, and with Mitogen's if they are installed."""
     try:
         import ansible_mitogen
     except ImportError:
-        return {}
+        return {"": {}}
     folder = pathlib.Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
-    return {"ANSIBLE_STRATEGY_PLUGINS": str(folder), "ANSIBLE_STRATEGY": "mitogen_linear"}
+    return {"": {}, "_mitogen": {"ANSIBLE_STRATEGY_PLUGINS": str(folder), "ANSIBLE_STRATEGY": "mitogen_linear"}}
 
 
-@dataclasses.dataclass
-class Timed:
-    """Seconds by the clock, and of the CPU on the control machine: the program and all that it started here."""
-
-    seconds: float
-    cpu: float
-
-
-def timed(log: str, command: list[str], environment: t.Mapping[str, str] | None = None) -> Timed:
-    """Runs a command; its output goes into a file."""
-    path = LOGS / f"{log}.log"
-    began = time.monotonic()
-    with path.open("w") as stream:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=scale.environment(*scale.SOURCES) | dict(environment or {}), stdout=stream, stderr=stream
-        )
-        _pid, status, used = os.wait4(process.pid, 0)
-    if code := os.waitstatus_to_exitcode(status):
-        raise hosts.LabError(f"{command[0]} ended with {code}, see {path}")
-    return Timed(time.monotonic() - began, used.ru_utime + used.ru_stime)
+def fresh() -> Lab:
+    """Bare hosts that answer over SSH, and new secrets."""
+    for verb in ("destroy", "create", "secrets"):
+        scale.lab(*scale.SOURCES, verb=(verb,))
+    return Lab()
 
 
-def play(log: str, verb: str, *arguments: str, environment: t.Mapping[str, str] | None = None) -> Timed:
-    sources = [word for source in scale.SOURCES for word in ("-i", source)]
-    return timed(log, ["ansible-playbook", *sources, *arguments, f"onprem.airflow.{verb}"], environment)
-
-
-def fresh() -> None:
-    """Bare hosts that answer over SSH."""
-    scale.lab(*scale.SOURCES, verb=("destroy",))
-    scale.lab(*scale.SOURCES, verb=("create",))
-    scale.lab(*scale.SOURCES, verb=("secrets",))
-
-
-# --- What both ways end with
-def login(address: str, password: str, seconds: float = 60) -> Api:
+def login(lab: Lab, password: str, seconds: float = 120) -> Api:
     """The API, as soon as it lets the administrator in."""
     end = time.monotonic() + seconds
     while True:
         try:
-            return Api(f"http://{address}:8080", "admin", password)
-        except (OSError, urllib.error.URLError):
+            return Api(f"http://{lab.address(lab.masters[0])}:8080", "admin", password)
+        except OSError:
             if time.monotonic() > end:
                 raise
-            time.sleep(0.3)
+            time.sleep(0.2)
 
 
 def first_dag(api: Api) -> None:
@@ -111,67 +80,171 @@ def first_dag(api: Api) -> None:
         raise hosts.LabError(f"all tasks of the first DAG ran on {', '.join(ran)}")
 
 
+# --- Clusters
+class Floor:
+    """A cluster by bare commands, on fresh hosts. C(seconds) from these to the first finished DAG."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        self.lab = fresh()
+        names = ("DATABASE_PASSWORD", "BROKER_PASSWORD", "ADMIN_PASSWORD", "JWT_SECRET", "API_SECRET_KEY")
+        self.environment = {name: secrets.token_hex(20) for name in names}
+        self.environment["FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        began = time.monotonic()
+        scale.timed(LOGS / f"{log}.log", ["bench/floor.sh"], self.environment)
+        self.api = login(self.lab, self.environment["ADMIN_PASSWORD"])
+        first_dag(self.api)
+        self.seconds = time.monotonic() - began
+
+    def add(self, count: int) -> list[float]:
+        """The seconds from bare hosts to the first task of each of some more workers, in order."""
+        workers = {f"worker{scale.FIRST_NUMBER + n}": f"10.213.77.{scale.FIRST_ADDRESS + n}" for n in range(count)}
+        scale.inventory(workers)
+        sources = (*scale.SOURCES, str(scale.SOURCE))
+        scale.lab(*sources, verb=("create",))
+        try:
+            bare = time.time()
+            scale.timed(LOGS / f"{self.log}-{count}.log", ["bench/floor.sh", *workers], self.environment)
+            # More tasks than the others take at a time: each new one has some as soon as it asks.
+            body = {"logical_date": None, "conf": {"n": 40 * (1 + count)}}
+            self.api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", body)
+            while True:
+                try:
+                    return sorted(scale.first_starts(self.lab.database, list(workers), bare).values())
+                except hosts.LabError:
+                    if time.time() - bare > 900:
+                        raise
+                    time.sleep(0.5)
+        finally:
+            scale.lab(*sources, verb=("destroy", *workers))
+
+
+class Site:
+    """A cluster by site.yml, on fresh hosts. C(seconds) from these to the first finished DAG."""
+
+    def __init__(self, log: str, variables: t.Mapping[str, str] | None = None) -> None:
+        self.log, self.variables = log, variables or {}
+        self.lab = fresh()
+        began = time.monotonic()
+        self.first = self.play("site")
+        self.api = login(self.lab, self.lab.secrets["airflow_admin_password"])
+        first_dag(self.api)
+        self.seconds = time.monotonic() - began
+
+    def play(self, verb: str, *sources: str) -> scale.Timed:
+        command = scale.playbook(verb, sources=(*scale.SOURCES, *sources))
+        return scale.timed(LOGS / f"{self.log}-{verb}.log", command, self.variables)
+
+
 # --- The parts
-def strategies() -> dict[str, dict[str, str]]:
-    """How Ansible runs: with its own strategies, and with Mitogen's where that is installed."""
-    return {"": {}, **({"_mitogen": mitogen()} if mitogen() else {})}
+def cluster(number: int) -> Found:
+    """One round: the floor, and then ours in each way that Ansible runs."""
+    floor = Floor(f"{number}-floor")
+    found: Found = {"floor": floor.seconds, "floor_worker": floor.add(1)[-1]}
+    for name, variables in strategies().items():
+        site = Site(f"{number}{name}", variables)
+        found |= {f"site{name}": site.seconds, f"playbook{name}": site.first.seconds, f"cpu{name}": site.first.cpu}
+        second, verify = site.play("site"), site.play("verify")
+        found |= {f"second{name}": second.seconds, f"second_cpu{name}": second.cpu, f"verify{name}": verify.seconds}
+        measured = scale.measure(1, site.lab.database, variables=variables)
+        found[f"worker{name}"] = max(measured.first_tasks.values())
+    return found
 
 
-def floor_secrets() -> dict[str, str]:
-    names = ("DATABASE_PASSWORD", "BROKER_PASSWORD", "ADMIN_PASSWORD", "JWT_SECRET", "API_SECRET_KEY")
-    return {name: secrets.token_hex(20) for name in names} | {
-        "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+def ten(number: int) -> Found:
+    floor = Floor(f"{number}-ten-floor").add(10)
+    site = Site(f"{number}-ten")
+    ours = sorted(scale.measure(10, site.lab.database).first_tasks.values())
+    return {"floor_first": floor[0], "floor_last": floor[-1], "first": ours[0], "last": ours[-1]}
+
+
+def growth(number: int) -> Found:
+    """How seconds and the control machine's CPU grow with the number of workers that are added, or are there."""
+    site = Site(f"{number}-growth")
+    found: Found = {}
+    for count in GROWTH:
+        more: Found = {}
+
+        def meanwhile(more: Found = more) -> None:
+            for verb, playbook in (("second", "site"), ("verify", "verify")):
+                done = site.play(playbook, str(scale.SOURCE))
+                more[verb], more[f"{verb}_cpu"] = done.seconds, done.cpu
+
+        measured = scale.measure(count, site.lab.database, meanwhile=meanwhile)
+        more |= {"scale_out": measured.scale_out, "scale_out_cpu": measured.scale_out_cpu}
+        found[str(count)] = more
+    return found
+
+
+def tasks(number: int) -> Found:
+    """Airflow's own speed, on a cluster with its own settings and on ours."""
+    found: Found = {}
+    for name, made in (("stock", Floor), ("ours", Site)):
+        made_now = made(f"{number}-tasks-{name}")
+        many = made_now.api.run_dag("lab_quick", {}, 1200)
+        seconds = made_now.lab.sql(
+            f"SELECT extract(epoch FROM end_date - start_date) FROM dag_run WHERE run_id = '{many}'"
+        )
+        chain = made_now.api.run_dag("lab_chain", {}, 600)
+        median = "percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM start_date - scheduled_dttm))"
+        waited = made_now.lab.sql(f"SELECT {median} FROM task_instance WHERE run_id = '{chain}'")
+        found |= {f"{name}_per_minute": 500 * 60 / float(seconds[0][0]), f"{name}_wait": float(waited[0][0])}
+    return found
+
+
+PARTS: dict[str, t.Callable[[int], Found]] = {"cluster": cluster, "ten": ten, "growth": growth, "tasks": tasks}
+
+
+def machine() -> Found:
+    """What the figures are of."""
+    import ansible.release
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30),
+        "release": os.environ.get("LAB_RELEASE") or hosts.RELEASES[0],
+        "ansible": ansible.release.__version__,
+        "python": platform.python_version(),
     }
 
 
-def floor_cluster(log: str) -> tuple[Api, dict[str, str], float]:
-    """A cluster by bare commands: its API, its secrets, and the seconds from bare hosts to the first finished DAG."""
-    fresh()
-    lab, environment = Lab(), floor_secrets()
-    began = time.monotonic()
-    timed(log, ["bench/floor.sh"], environment)
-    api = login(lab.address(lab.masters[0]), environment["ADMIN_PASSWORD"])
-    first_dag(api)
-    return api, environment, time.monotonic() - began
+def told(part: str, rounds: list[Found]) -> str:
+    lines = [f"{part}, {len(rounds)} rounds"]
+    for name in rounds[0]:
+        values = [found[name] for found in rounds]
+        if all(isinstance(value, float) for value in values):
+            each = ", ".join(f"{value:.1f}" for value in values)
+            lines.append(f"  {name:20} {statistics.median(values):8.1f}   ({each})")
+        else:
+            lines += [f"  {name:20} {value}" for value in values]
+    return "\n".join(lines)
 
 
-def floor_worker(log: str, api: Api, database: str, environment: t.Mapping[str, str]) -> float:
-    """Seconds from a bare host to its first task, by bare commands."""
-    name = f"worker{scale.FIRST_NUMBER}"
-    scale.inventory({name: f"10.213.77.{scale.FIRST_ADDRESS}"})
-    scale.lab(*scale.SOURCES, str(scale.SOURCE), verb=("create",))
-    bare = time.time()
-    timed(log, ["bench/floor.sh", name], environment)
-    # More tasks than the others take at a time: it has one as soon as it asks.
-    api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", {"logical_date": None, "conf": {"n": 40}})
-    while True:
-        try:
-            return scale.first_starts(database, [name], bare)[name]
-        except hosts.LabError:
-            if time.time() - bare > 300:
-                raise
-            time.sleep(0.5)
-        finally:
-            scale.lab(*scale.SOURCES, str(scale.SOURCE), verb=("destroy", name))
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each part is measured (default: 3)")
+    parser.add_argument("parts", metavar="PART", nargs="*", default=["cluster", "ten"], help=", ".join(PARTS))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    scale.LOGS.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts:
+        rounds: list[Found] = []
+        for number in range(1, arguments.rounds + 1):
+            try:
+                rounds.append(PARTS[part](number))
+            except hosts.LabError as error:
+                print(f"bench: {error}", file=sys.stderr)
+                return 1
+            text = json.dumps({"machine": machine(), "rounds": rounds}, indent=2)
+            (LOGS / f"{part}.json").write_text(f"{text}\n")
+            print(f"{part}, round {number}: {json.dumps(rounds[-1])}", flush=True)
+        print(told(part, rounds), flush=True)
+    return 0
 
 
-def cluster(number: int) -> dict[str, float]:
-    """One round: the floor, and then ours in each way that Ansible runs."""
-    found: dict[str, float] = {}
-    lab = Lab()
-    api, environment, found["floor"] = floor_cluster(f"{number}-floor")
-    found["floor_worker"] = floor_worker(f"{number}-floor-worker", api, lab.database, environment)
-    for name, strategy in strategies().items():
-        fresh()
-        lab = Lab()  # with the new secrets
-        began = time.monotonic()
-        done = play(f"{number}-site{name}", "site", environment=strategy)
-        found[f"playbook{name}"], found[f"playbook_cpu{name}"] = done.seconds, done.cpu
-        first_dag(login(lab.address(lab.masters[0]), lab.secrets["airflow_admin_password"]))
-        found[f"site{name}"] = time.monotonic() - began
-        for verb, playbook in (("second", "site"), ("verify", "verify")):
-            done = play(f"{number}-{verb}{name}", playbook, environment=strategy)
-            found[f"{verb}{name}"], found[f"{verb}_cpu{name}"] = done.seconds, done.cpu
-        measured = scale.measure(1, lab.database, keep=False, environment=strategy)
-        found[f"worker{name}"] = max(measured.first_tasks.values())
-    return found
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing as t
 
 import hosts
 import yaml
@@ -36,9 +37,18 @@ SOURCE = ROOT / ".lab" / "scale"
 SOURCES = os.environ.get("LAB_INVENTORY", "inventories/lab").split(",")
 # worker11 to worker20, at addresses that nobody else has.
 FIRST_NUMBER, FIRST_ADDRESS = 11, 31
-MOST = 10
-# Many small workers share this machine's memory and cores.
+MOST = 30
+# Many small workers share this machine's memory and cores; beyond ten of them there is room for one task each.
 CONCURRENCY = 2
+MANY = 10
+
+
+@dataclasses.dataclass
+class Timed:
+    """Seconds by the clock, and of this machine's CPU: of the command and of all that it started here."""
+
+    seconds: float
+    cpu: float
 
 
 @dataclasses.dataclass
@@ -48,6 +58,7 @@ class Measured:
     workers: int
     hosts: float
     scale_out: float
+    scale_out_cpu: float
     first_tasks: dict[str, float]
     scale_in: float | None = None
 
@@ -70,26 +81,32 @@ def lab(*sources: str, verb: tuple[str, ...]) -> None:
     subprocess.run([sys.executable, "lab/hosts.py", *verb], cwd=ROOT, env=environment(*sources), check=True)
 
 
-def play(log: str, verb: str, *arguments: str) -> float:
-    """Runs a playbook of the collection; returns the seconds it took."""
-    path = LOGS / f"{log}.log"
-    sources = [word for source in (*SOURCES, str(SOURCE)) for word in ("-i", source)]
+def timed(log: pathlib.Path, command: list[str], variables: t.Mapping[str, str] | None = None) -> Timed:
+    """Runs a command with its output in a file; C(variables) are more of its environment."""
     began = time.monotonic()
-    with path.open("w") as stream:
-        command = ["ansible-playbook", *sources, *arguments, f"onprem.airflow.{verb}"]
-        done = subprocess.run(command, cwd=ROOT, env=environment(*SOURCES), stdout=stream, stderr=stream, check=False)
-    if done.returncode != 0:
-        raise hosts.LabError(f"{verb} ended with {done.returncode}, see {path}")
-    return time.monotonic() - began
+    with log.open("w") as stream:
+        everything = environment(*SOURCES) | dict(variables or {})
+        process = subprocess.Popen(command, cwd=ROOT, env=everything, stdout=stream, stderr=stream)
+        _pid, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise hosts.LabError(f"{' '.join(command)} ended with {process.returncode}, see {log}")
+    return Timed(time.monotonic() - began, used.ru_utime + used.ru_stime)
 
 
-def inventory(workers: dict[str, str]) -> None:
+def playbook(verb: str, *arguments: str, sources: t.Sequence[str] = SOURCES) -> list[str]:
+    """The command that runs a playbook of the collection."""
+    inventory = [word for source in sources for word in ("-i", source)]
+    return ["ansible-playbook", *inventory, *arguments, f"onprem.airflow.{verb}"]
+
+
+def inventory(workers: dict[str, str], concurrency: int = CONCURRENCY) -> None:
     """Writes the source. Of its hosts inventory_dir is another one, so what is relative to it is given."""
     common = {
         "__lab_folder": str(ROOT / ".lab"),
         "airflow_dags_source": str(ROOT / "lab" / "dags"),
         "airflow_verify_dest": str(LOGS),
-        "airflow_worker_concurrency": CONCURRENCY,
+        "airflow_worker_concurrency": concurrency,
     }
     group = {name: {"ansible_host": address} | common for name, address in workers.items()}
     SOURCE.mkdir(parents=True, exist_ok=True)
@@ -119,19 +136,29 @@ def first_starts(database: str, workers: list[str], since: float) -> dict[str, f
     return found
 
 
-def measure(count: int, database: str, keep: bool) -> Measured:
+def measure(
+    count: int,
+    database: str,
+    keep: bool = False,
+    variables: t.Mapping[str, str] | None = None,
+    meanwhile: t.Callable[[], None] = lambda: None,
+) -> Measured:
+    """Adds workers and takes them away again. C(variables) are more of the playbooks' environment."""
     numbers = range(count)
     workers = {f"worker{FIRST_NUMBER + n}": f"10.213.77.{FIRST_ADDRESS + n}" for n in numbers}
-    inventory(workers)
+    inventory(workers, CONCURRENCY if count <= MANY else 1)
     sources = (*SOURCES, str(SOURCE))
     try:
         began = time.monotonic()
         lab(*sources, verb=("create",))
         seconds, bare = time.monotonic() - began, time.time()
-        took = play(f"{count}-out", "scale_out")
-        measured = Measured(count, seconds, took, first_starts(database, list(workers), bare))
+        out = timed(LOGS / f"{count}-out.log", playbook("scale_out", sources=sources), variables)
+        started = first_starts(database, list(workers), bare)
+        measured = Measured(count, seconds, out.seconds, out.cpu, started)
+        meanwhile()
         if not keep:
-            measured.scale_in = play(f"{count}-in", "scale_in", "-e", f"airflow_leaving={','.join(workers)}")
+            command = playbook("scale_in", "-e", f"airflow_leaving={','.join(workers)}", sources=sources)
+            measured.scale_in = timed(LOGS / f"{count}-in.log", command, variables).seconds
     except BaseException:
         keep = True  # for whoever wants to see why
         raise
@@ -146,7 +173,7 @@ def measure(count: int, database: str, keep: bool) -> Measured:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave the last workers in the cluster")
-    parser.add_argument("counts", metavar="COUNT", type=int, nargs="*", default=[1, MOST])
+    parser.add_argument("counts", metavar="COUNT", type=int, nargs="*", default=[1, 10])
     arguments = parser.parse_args()
     if not all(1 <= count <= MOST for count in arguments.counts):
         parser.error(f"a count is from 1 to {MOST}")
