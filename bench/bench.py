@@ -43,7 +43,7 @@ Found = dict[str, t.Any]
 
 
 def strategies() -> dict[str, dict[str, str]]:
-    """How Ansible runs, each with its environment: with its own strategies, and with Mitogen's if they are installed."""
+    """How Ansible runs, each with its environment: with its own strategies, and with Mitogen's if installed."""
     try:
         import ansible_mitogen
     except ImportError:

@@ -70,10 +70,10 @@ broker() {
 
 release() {
     useradd --system --user-group --home-dir /var/lib/airflow --shell /usr/sbin/nologin airflow
-    packages python3-venv ca-certificates git
-    export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
-    python3 -m venv /opt/airflow/uv
-    /opt/airflow/uv/bin/pip install -q --disable-pip-version-check "$uv"
+    packages python3-pip-whl ca-certificates git
+    export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+    python3 "$(echo /usr/share/python-wheels/pip-*.whl)/pip" install -q --disable-pip-version-check --no-compile \
+        --target /opt/airflow/uv "$uv"
     /opt/airflow/uv/bin/uv -q venv --python /usr/bin/python3 /opt/airflow/current
     echo "$lock" >/opt/airflow/lock.txt
     /opt/airflow/uv/bin/uv -q pip sync --python /opt/airflow/current --require-hashes --compile-bytecode /opt/airflow/lock.txt

@@ -9,8 +9,7 @@ DOCUMENTATION = r"""
 module: release
 short_description: Install one release of Airflow into a folder of its own
 description:
-  - Makes a virtual environment from a lock file with C(uv), with compiled bytecode, and proves that Celery imports
-    under Airflow's Celery provider before the release counts as installed.
+  - Makes a virtual environment from a lock file with C(uv), with compiled bytecode.
   - A finished release is never changed in place. Another lock is another folder, and an installation that was cut off
     is begun anew.
 extends_documentation_fragment: [onprem.airflow.attributes.no_diff]
@@ -40,9 +39,15 @@ options:
     type: str
     required: true
   python:
-    description: The Python of the release.
+    description: The Python of the release. It needs C(ensurepip), which Debian has in python3-venv.
     type: path
     default: /usr/bin/python3
+  proof:
+    description:
+      - Whether to prove that Celery imports under Airflow's Celery provider before the release counts as installed.
+      - A lock whose packages were imported together before need not pay for it again on each host.
+    type: bool
+    default: true
   index_url:
     description: The package index, in place of the installers' default. May hold a password; it is never in argv.
     type: str
@@ -95,6 +100,15 @@ from ansible_collections.onprem.airflow.plugins.module_utils._release import (
 
 # The import that fails when Celery and the provider do not fit, while `airflow celery worker --help` still succeeds.
 PROOF = "import airflow.providers.celery.executors.celery_executor_utils"
+# pip from the wheel that ensurepip would install it from, Debian's or Python's own: an environment with pip in it, for one
+# command, takes longer to make than the command itself.
+PIP = """
+import ensurepip, glob, os, runpy, sys
+folders = (os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels")
+wheels = [wheel for folder in folders for wheel in glob.glob(os.path.join(folder, "pip-*.whl"))]
+sys.path[:0] = wheels[:1] or sys.exit("ensurepip has no wheel of pip in " + " or ".join(folders))
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 def main() -> None:
@@ -106,6 +120,7 @@ def main() -> None:
             "constraints_url": {"type": "str", "default": ""},
             "installer": {"type": "str", "required": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            "proof": {"type": "bool", "default": True},
             "index_url": {"type": "str", "default": "", "no_log": True},
             "find_links": {"type": "str", "default": ""},
             "offline": {"type": "bool", "default": False},
@@ -153,9 +168,8 @@ def main() -> None:
                 stream.write(params[name])
         lock = os.path.join(work, "lock.txt")
         uv_home, python = os.path.join(work, "uv"), os.path.join(path, "bin", "python")
-        step("installer", params["python"], "-m", "venv", uv_home)
-        pip = os.path.join(uv_home, "bin", "pip")
-        step("installer", pip, "install", "--no-compile", "--require-hashes", "-r", os.path.join(work, "installer.txt"))
+        options = ("--target", uv_home, "--no-compile", "--require-hashes", "-r", os.path.join(work, "installer.txt"))
+        step("installer", params["python"], "-c", PIP, "install", *options)
         uv = os.path.join(uv_home, "bin", "uv")
         shutil.rmtree(path, ignore_errors=True)
         step("packages", uv, "venv", "--python", params["python"], path)
@@ -166,7 +180,8 @@ def main() -> None:
                 *(uv, "pip", "install", "--python", python, "--compile-bytecode", "--constraints", lock),
                 *params["extra_packages"],
             )
-        step("proof", python, "-c", PROOF)
+        if params["proof"]:
+            step("proof", python, "-c", PROOF)
         with open(marker, "w", encoding="utf-8") as stream:
             stream.write(params["lock"])
     finally:
