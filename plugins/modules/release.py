@@ -100,8 +100,8 @@ from ansible_collections.onprem.airflow.plugins.module_utils._release import (
 
 # The import that fails when Celery and the provider do not fit, while `airflow celery worker --help` still succeeds.
 PROOF = "import airflow.providers.celery.executors.celery_executor_utils"
-# pip from the wheel that ensurepip would install it from, Debian's or Python's own: an environment with pip in it, for one
-# command, takes longer to make than the command itself.
+# pip from the wheel that ensurepip would install it from, Debian's or Python's own: an environment with pip in it takes
+# longer to make than the one command that it would be for.
 PIP = """
 import ensurepip, glob, os, runpy, sys
 folders = (os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels")

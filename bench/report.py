@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the onprem.airflow authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes what bench/bench.py measured into docs/speed.md, each part between its marks, and draws docs/speed-*.svg.
+
+uv run --with matplotlib bench/report.py
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import typing as t
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "bench"
+PAGE = ROOT / "docs" / "speed.md"
+Found = dict[str, t.Any]
+
+
+def median(rounds: list[Found], name: str) -> float:
+    return statistics.median(found[name] for found in rounds)
+
+
+def spread(rounds: list[Found], name: str) -> str:
+    """The median, and the least and the most."""
+    values = [found[name] for found in rounds]
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def ratio(rounds: list[Found], name: str, base: str) -> str:
+    """The median of the ratios of each round: what disturbs a round disturbs both."""
+    return f"{statistics.median(found[name] / found[base] for found in rounds):.2f}"
+
+
+def table(heads: t.Sequence[str], rows: t.Iterable[t.Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def cluster(rounds: list[Found]) -> str:
+    rows = []
+    for what, name, base in (
+        ("bare hosts to the first finished DAG", "site", "floor"),
+        ("one more worker, bare host to its first task", "worker", "floor_worker"),
+        ("a second run of `site` that changes nothing", "second", ""),
+        ("`verify`", "verify", ""),
+    ):
+        ways = [way for way in (name, f"{name}_mitogen") if way in rounds[0]]
+        rows.append(
+            [
+                what,
+                spread(rounds, base) if base else "",
+                *(spread(rounds, way) + (f", {ratio(rounds, way, base)} ×" if base else "") for way in ways),
+            ]
+        )
+    heads = ["what", "bare commands, s", "ours, s", "ours with Mitogen, s"]
+    return table(heads[: len(rows[0])], rows)
+
+
+def ten(rounds: list[Found]) -> str:
+    rows = [
+        [what, spread(rounds, f"floor_{name}"), f"{spread(rounds, name)}, {ratio(rounds, name, f'floor_{name}')} ×"]
+        for what, name in (("the first of them", "first"), ("the last", "last"))
+    ]
+    return table(["ten more workers, bare hosts to the first task of", "bare commands, s", "ours, s"], rows)
+
+
+def growth(rounds: list[Found]) -> str:
+    counts = list(rounds[0])
+    rows = []
+    for count in counts:
+        mine = [found[count] for found in rounds]
+        everyone = int(count) + 5
+        rows.append(
+            [
+                count,
+                f"{median(mine, 'scale_out'):.0f}",
+                f"{median(mine, 'scale_out_cpu') / int(count):.1f}",
+                f"{median(mine, 'second'):.0f}",
+                f"{median(mine, 'second_cpu') / everyone:.1f}",
+                f"{median(mine, 'verify'):.1f}",
+                f"{median(mine, 'verify_cpu') / everyone:.2f}",
+            ]
+        )
+    heads = (
+        "workers added",
+        "`scale_out`, s",
+        "CPU/new host",
+        "second `site`, s",
+        "CPU/host",
+        "`verify`, s",
+        "CPU/host",
+    )
+    return table(heads, rows)
+
+
+def tasks(rounds: list[Found]) -> str:
+    rows = [
+        [
+            "tasks a minute, of 500 that do nothing",
+            spread(rounds, "stock_per_minute"),
+            spread(rounds, "ours_per_minute"),
+        ],
+        ["median seconds from scheduled to running", spread(rounds, "stock_wait"), spread(rounds, "ours_wait")],
+    ]
+    return table(["what", "Airflow's own settings", "ours"], rows)
+
+
+def draw_growth(rounds: list[Found], path: pathlib.Path) -> None:
+    """Seconds and CPU per host over the number of hosts."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "speed"  # the same figures give the same file
+    counts = [int(count) for count in rounds[0]]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, label, host in (("scale_out", "scale_out", 0), ("second", "second site", 5), ("verify", "verify", 5)):
+        seconds = [median([found[str(count)] for found in rounds], name) for count in counts]
+        cpu = [median([found[str(count)] for found in rounds], f"{name}_cpu") / (count + host) for count in counts]
+        left.plot(counts, seconds, marker="o", label=label)
+        right.plot(counts, cpu, marker="o", label=label)
+    left.set(xlabel="workers added", ylabel="seconds", ylim=0)
+    right.set(xlabel="workers added", ylabel="control machine's CPU seconds per host", ylim=0)
+    left.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def draw_cluster(rounds: list[Found], path: pathlib.Path) -> None:
+    """Bare commands and ours, side by side."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "speed"
+    bars = [
+        (label, [median(rounds, name) for name in names])
+        for label, names in (
+            ("bare commands", ("floor", "floor_worker")),
+            ("onprem.airflow", ("site", "worker")),
+            ("onprem.airflow with Mitogen", ("site_mitogen", "worker_mitogen")),
+        )
+        if names[0] in rounds[0]
+    ]
+    figure, axes = pyplot.subplots(figsize=(7, 2.6), layout="constrained")
+    for number, (label, values) in enumerate(bars):
+        places = [place + (number - (len(bars) - 1) / 2) * 0.25 for place in range(2)]
+        drawn = axes.barh(places, values, height=0.22, label=label)
+        axes.bar_label(drawn, fmt="%.0f", padding=3)
+    axes.set(yticks=range(2), yticklabels=["first DAG", "one more worker"], xlabel="seconds from bare hosts")
+    axes.invert_yaxis()
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+PARTS: dict[str, t.Callable[[list[Found]], str]] = {"cluster": cluster, "ten": ten, "growth": growth, "tasks": tasks}
+PLOTS: dict[str, t.Callable[[list[Found], pathlib.Path], None]] = {"cluster": draw_cluster, "growth": draw_growth}
+
+
+def main() -> None:
+    page = PAGE.read_text()
+    for part, write in PARTS.items():
+        path = RESULTS / f"{part}.json"
+        if not path.exists():
+            continue
+        results = json.loads(path.read_text())
+        rounds, made = results["rounds"], results["machine"]
+        begin, end = f"<!-- measured: {part} -->\n", f"<!-- end of {part} -->\n"
+        before, rest = page.split(begin)
+        after = rest.split(end)[1]
+        source = (
+            f"Measured on {made['date']}: {len(rounds)} rounds, a machine with {made['cores']} cores and {made['memory_gb']} GB"
+            f" that played all hosts, Debian's {made['release']}, ansible-core {made['ansible']} on Python {made['python']}."
+        )
+        page = before + begin + f"\n{write(rounds)}\n\n{source}\n\n" + end + after
+        if part in PLOTS:
+            PLOTS[part](rounds, ROOT / "docs" / f"speed-{part}.svg")
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
