@@ -11,7 +11,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHON
 SCENARIO ?= default
 
-.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test faults interrupted scale build lock
+.PHONY: help venv lab lab-hosts lab-destroy lab-ssh lint unit sanity importer molecule test faults interrupted scale bench build lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (h
 
 scale: $(STAMP)  ## Measure how soon one new worker, and ten at once, take tasks (needs the lab of `make lab`)
 	@$(BIN)/python lab/scale.py
+
+bench: $(STAMP)  ## Measure site.yml beside bare commands, in turn, three rounds (an hour; replaces the lab's hosts; PARTS='growth tasks' ROUNDS=1)
+	@lab/setup.sh lab
+	@$(BIN)/python bench/bench.py --rounds $(or $(ROUNDS),3) $(PARTS)
 
 build: $(STAMP)  ## Build the collection's artifact in build/, install it beside, and test the copy
 	@$(BIN)/python lab/test.py build

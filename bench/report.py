@@ -175,8 +175,9 @@ def main() -> None:
         before, rest = page.split(begin)
         after = rest.split(end)[1]
         source = (
-            f"Measured on {made['date']}: {len(rounds)} rounds, a machine with {made['cores']} cores and {made['memory_gb']} GB"
-            f" that played all hosts, Debian's {made['release']}, ansible-core {made['ansible']} on Python {made['python']}."
+            f"Measured on {made['date']}, {len(rounds)} rounds: a machine with {made['cores']} cores and"
+            f" {made['memory_gb']} GB played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on"
+            f" Python {made['python']}."
         )
         page = before + begin + f"\n{write(rounds)}\n\n{source}\n\n" + end + after
         if part in PLOTS:
