@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the onprem.airflow authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The patterns of hosts that playbooks make from variables."""
+"""What every play has to say of itself: its hosts, by a pattern that means them, and its strategy."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def test_what_stands_beside_another_pattern_is_no_list_of_names(path: Path) -> N
         scope += re.findall(r"__airflow_\w+", str((play.get("vars") or {}).get("__airflow_scope", "")))
     for name in scope:
         assert "join(',')" not in str(VARIABLES.get(name, "")), name
+
+
+@pytest.mark.parametrize("path", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_play_names_its_strategy(path: Path) -> None:
+    """The default may be another one: with free, run_once and any_errors_fatal mean something else."""
+    plays = [play for play in yaml.safe_load(path.read_text()) if "hosts" in play]
+    assert [play["name"] for play in plays if "strategy" not in play] == []
