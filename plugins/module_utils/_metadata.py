@@ -12,9 +12,9 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ansible_collections.onprem.airflow.plugins.module_utils._environment import parse
 from ansible_collections.onprem.airflow.plugins.module_utils._lock import wait_for_turn
+from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
 
 CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
@@ -33,8 +33,7 @@ def use_release_python(module: AnsibleModule) -> None:
         if module.check_mode:
             module.exit_json(changed=True, msg=f"{python} is not there yet")
         module.fail_json(msg=f"{python} is missing: install the release first (role onprem.airflow.airflow)")
-    if not has_respawned():
-        respawn_module(python)
+    go_on_under(module, python)
 
 
 def environment(module: AnsibleModule) -> dict[str, str]:

@@ -127,9 +127,10 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible.module_utils.common.respawn import has_respawned
 from ansible_collections.onprem.airflow.plugins.module_utils import _control, _look
 from ansible_collections.onprem.airflow.plugins.module_utils._drain import ARGUMENTS, flag, held, mark
+from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
 from ansible_collections.onprem.airflow.plugins.module_utils._service import seconds
 from ansible_collections.onprem.airflow.plugins.module_utils._workers import node_of
 
@@ -231,8 +232,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
     python = os.path.join(params["release"], "bin", "python")
-    if params["state"] != "undrained" and os.path.exists(python) and not has_respawned():
-        respawn_module(python)  # Celery is that of the services
+    if params["state"] != "undrained" and os.path.exists(python):
+        go_on_under(module, python)  # Celery is that of the services
     worker = Worker(module)
     result: dict[str, t.Any] = {"changed": False}
     step = params["step"]

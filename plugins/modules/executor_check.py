@@ -205,8 +205,9 @@ import socket
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible.module_utils.common.respawn import has_respawned
 from ansible_collections.onprem.airflow.plugins.module_utils._executor_check import Host, Options
+from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
 
 ROLES = ("postgresql", "rabbitmq", "airflow_master", "airflow_worker")
 SERVICE: dict[str, t.Any] = {"unit": "airflow-worker.service", "node": "celery", "queues": ["default"]}
@@ -252,8 +253,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     python = os.path.join(module.params["release"], "bin", "python")
-    if os.path.exists(python) and not has_respawned():
-        respawn_module(python)  # kombu, Celery and psycopg are those of the services
+    if os.path.exists(python):
+        go_on_under(module, python)  # kombu, Celery and psycopg are those of the services
     params: dict[str, t.Any] = {
         **module.params,
         "name": module.params["name"] or socket.gethostname(),

@@ -102,9 +102,9 @@ import tempfile
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ansible_collections.onprem.airflow.plugins.module_utils import _settings
 from ansible_collections.onprem.airflow.plugins.module_utils._release import MARKER, installed
+from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
 
 # Run by the release's own Python; the last line of its output is a JSON list of [setting, why it cannot be imported].
 IMPORTS = r"""
@@ -216,8 +216,7 @@ def main() -> None:
             module.exit_json(changed=False, problems=[], version="")
         module.fail_json(msg=f"{release} is not installed: run the tasks install of the role onprem.airflow.airflow")
     python = os.path.join(release, "bin", "python")
-    if not has_respawned():
-        respawn_module(python)  # which has PyYAML
+    go_on_under(module, python)  # which has PyYAML
     version = installed(os.path.dirname(os.path.dirname(release)))[os.path.basename(release)].version
     environment = {key: str(value) for key, value in params["environment"].items()}
     base = _settings.read_sources("/nonexistent", [], params["user"], params["home"])
