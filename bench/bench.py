@@ -11,7 +11,7 @@
     growth    1, 3, 10 and 30 more workers: how time and the control machine's CPU grow
     tasks     how quick Airflow itself is, with our settings and with its own
 
-Without a part: cluster and ten. Replaces the lab's hosts. What was measured is in build/bench/, one file for each part;
+Without a part: cluster. Replaces the lab's hosts. What was measured is in build/bench/, one file for each part;
 bench/report.py writes it into docs/speed.md.
 """
 
@@ -225,7 +225,7 @@ def told(part: str, rounds: list[Found]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often each part is measured (default: 3)")
-    parser.add_argument("parts", metavar="PART", nargs="*", default=["cluster", "ten"], help=", ".join(PARTS))
+    parser.add_argument("parts", metavar="PART", nargs="*", default=["cluster"], help=", ".join(PARTS))
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
