@@ -16,6 +16,12 @@ SCENARIO ?= default
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The lab runs with Mitogen's strategies where Mitogen is installed; see docs/speed.md.
+MITOGEN = $(wildcard .venv/lib/python3*/site-packages/ansible_mitogen/plugins/strategy)
+lab: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)
+lab: export ANSIBLE_STRATEGY = $(if $(MITOGEN),mitogen_linear,linear)
+lab: export ANSIBLE_DEPRECATION_WARNINGS = $(if $(MITOGEN),false,true)
+
 $(STAMP): requirements.txt
 	@lab/setup.sh venv $(STAMP)
 

@@ -34,22 +34,15 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests" / "lab")]
 import hosts  # noqa: E402
 import scale  # noqa: E402
 from conftest import Api, Lab  # noqa: E402
+from strategies import mitogen  # noqa: E402
 
 LOGS = ROOT / "build" / "bench"
 # As many tasks as the two workers have slots: all run at once, on both.
 FIRST_DAG_TASKS = 6
 GROWTH = (1, 3, 10, 30)
+# How Ansible runs, each way with its environment.
+WAYS = {"": {}, **({"_mitogen": mitogen()} if mitogen() else {})}
 Found = dict[str, t.Any]
-
-
-def strategies() -> dict[str, dict[str, str]]:
-    """How Ansible runs, each with its environment: with its own strategies, and with Mitogen's if installed."""
-    try:
-        import ansible_mitogen
-    except ImportError:
-        return {"": {}}
-    folder = pathlib.Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
-    return {"": {}, "_mitogen": {"ANSIBLE_STRATEGY_PLUGINS": str(folder), "ANSIBLE_STRATEGY": "mitogen_linear"}}
 
 
 def fresh() -> Lab:
@@ -141,7 +134,7 @@ def cluster(number: int) -> Found:
     """One round: the floor, and then ours in each way that Ansible runs."""
     floor = Floor(f"{number}-floor")
     found: Found = {"floor": floor.seconds, "floor_worker": floor.add(1)[-1]}
-    for name, variables in strategies().items():
+    for name, variables in WAYS.items():
         site = Site(f"{number}{name}", variables)
         found |= {f"site{name}": site.seconds, f"playbook{name}": site.first.seconds, f"cpu{name}": site.first.cpu}
         second, verify = site.play("site"), site.play("verify")

@@ -20,6 +20,8 @@ import tempfile
 import time
 import xml.etree.ElementTree
 
+import strategies
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(sys.executable).parent
 # The other line of Ansible that is supported; lab/setup.sh makes it where a second Python is.
@@ -36,6 +38,8 @@ SCENARIOS = ("default", "single", "verify", "workers")
 # Those with the hosts of Debian 12, which run the other line of Ansible: so both lines and both releases have run
 # everything, without each of the four together doing so.
 DEBIAN_12 = ("single", "verify")
+# The one that runs with Mitogen's strategies.
+MITOGEN = "default"
 STEPS = ("lint", "unit", "sanity", "build", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
 WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
 # Says of the network, not of us, that apt had to ask a mirror again.
@@ -99,11 +103,17 @@ def offer_pip() -> None:
 
 
 def run(
-    command: list[str], *, cwd: pathlib.Path = ROOT, strict: bool = False, tools: pathlib.Path = BIN
+    command: list[str],
+    *,
+    cwd: pathlib.Path = ROOT,
+    strict: bool = False,
+    tools: pathlib.Path = BIN,
+    variables: dict[str, str] | None = None,
 ) -> Outcome:
     """Runs a command with its output on the screen; returns how many tests passed and failed, and which.
 
-    With `strict` any warning of Ansible is a failure. pytest counts its tests itself, wherever in the command it runs.
+    With `strict` any warning of Ansible is a failure; `variables` are more of its environment. pytest counts its tests
+    itself, wherever in the command it runs.
     """
     print(f"\n-- {' '.join(command)}", flush=True)
     JUNIT.unlink(missing_ok=True)
@@ -114,6 +124,7 @@ def run(
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
         "PIP_QUIET": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **(variables or {}),
     }
     warnings: list[str] = []
     with subprocess.Popen(
@@ -209,7 +220,8 @@ def commands(step: str) -> list[Command]:
             molecule = ["molecule", "test", "--no-command-borders", "--scenario-name", scenario]
             # One scenario runs what users install, the others the checkout.
             before = install() if scenario == "single" else []
-            return [*before, (molecule, {"strict": True, "tools": tools})]
+            variables = strategies.mitogen() if scenario == MITOGEN else {}
+            return [*before, (molecule, {"strict": True, "tools": tools, "variables": variables})]
     raise SystemExit(f"test: there is no step {step!r}; there are {', '.join(STEPS)}")
 
 
