@@ -196,6 +196,7 @@ def commands(step: str) -> list[Command]:
             package = ".ansible/collections/ansible_collections/onprem/airflow"
             return [
                 (["ruff", "check", "."], {}),
+                (["ruff", "format", "--check", "."], {}),
                 (["yamllint", "--strict", "."], {}),
                 (["mypy", *(f"{package}/{path}" for path in plugins)], {}),
                 *((["mypy", str(path.relative_to(ROOT))], {}) for path in sorted((ROOT / "lab").glob("*.py"))),

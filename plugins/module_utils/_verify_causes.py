@@ -489,9 +489,7 @@ RULES: tuple[Rule, ...] = (
         link,
     ),
     # Another password than everybody else's, seen twice: refused at the login, which is what matters, and compared.
-    Rule(
-        ("broker_login_refused", "database_login_refused", "results_login_refused"), ("secret_differs",), link, link
-    ),
+    Rule(("broker_login_refused", "database_login_refused", "results_login_refused"), ("secret_differs",), link, link),
     # A clock that is off makes signed requests for logs too old or too new, tokens and certificates not yet valid.
     Rule(("clock_off",), ("log_forbidden",), here, about),
     Rule(("clock_off",), ("log_forbidden",), master_looking, seen_from),

@@ -224,8 +224,10 @@ def compare_settings(cluster: Cluster, must_match: Mapping[str, Iterable[str]]) 
         where = "airflow_config or airflow_environment"
         usual, usual_hosts = _majority(groups)
         if usual_hosts:
-            others = f"on {_count(usual_hosts)} it is {_shown(usual)}" if usual is not None else (
-                f"on {_count(usual_hosts)} it is not set"
+            others = (
+                f"on {_count(usual_hosts)} it is {_shown(usual)}"
+                if usual is not None
+                else (f"on {_count(usual_hosts)} it is not set")
             )
             for value, names in groups.items():
                 if names is not usual_hosts:
@@ -441,9 +443,7 @@ def compare_clocks(cluster: Cluster, tolerance: float) -> list[Found]:
     fix = "let a time service set it (systemd-timesyncd or chrony; `timedatectl` tells whether one does)"
     problems: list[Found] = []
     if abs(right) > tolerance:
-        what = (
-            f"the clock of the database's host is {_seconds(-right)} the clocks of {agreeing(best)} hosts that agree"
-        )
+        what = f"the clock of the database's host is {_seconds(-right)} the clocks of {agreeing(best)} hosts that agree"
         if database:
             problems += found("clock_off", [database], what, f"{fix}, on this host", f"host:{database}")
         else:

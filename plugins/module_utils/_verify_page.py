@@ -235,7 +235,7 @@ def _consequences(problem: Mapping[str, t.Any], total: int) -> str:
         what = escape(texts[0]) + (f" (and {len(texts) - 1} alike)" if len(texts) > 1 else "")
         rows.append(f"<li><b>{_chips(names, total)}</b> {what} <code>{escape(code)}</code></li>")
     return (
-        f'<details{" open" if len(rows) <= 3 else ""}><summary>Also shows in {_count(len(entries), "other place")}'
+        f"<details{' open' if len(rows) <= 3 else ''}><summary>Also shows in {_count(len(entries), 'other place')}"
         f'</summary><ul class="also">{"".join(rows)}</ul></details>'
     )
 

@@ -436,9 +436,7 @@ def _head(text: str, x: float, y: float, nodes: Sequence[Node]) -> str:
     return f'<text class="head" x="{x:.0f}" y="{place:.0f}">{text if nodes else f"{text}: none"}</text>'
 
 
-def _across(
-    model: Model, check: str, callers: Sequence[Node], y: float, side: int, labels: list[str]
-) -> list[str]:
+def _across(model: Model, check: str, callers: Sequence[Node], y: float, side: int, labels: list[str]) -> list[str]:
     """The line between masters and workers that passes the middle: calls of the API above, logs below."""
     left, right = LEFT[0] + LEFT[1] / 2 + 40, RIGHT[0] + RIGHT[1] / 2 + 20
     ends = (model.masters, model.workers)
@@ -465,9 +463,7 @@ def _ill(model: Model, callers: Sequence[Node], check: str) -> list[str]:
     """Workers whose connection fails; for logs those whose log cannot be read."""
     if check == "logs":
         entries = [e for p in model.document["problems"] for e in ({**p, "host": ""}, *p["consequences"])]
-        return list(
-            dict.fromkeys(e["subject"].partition(":")[2] for e in entries if e["subject"].startswith("log:"))
-        )
+        return list(dict.fromkeys(e["subject"].partition(":")[2] for e in entries if e["subject"].startswith("log:")))
     return [name for node in callers for name in node.names if model.cell(name, check) in (PROBLEM, CONSEQUENCE)]
 
 

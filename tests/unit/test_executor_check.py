@@ -226,7 +226,9 @@ def test_on_a_host_that_is_both_each_service_is_judged_as_what_it_is(
 ) -> None:
     """A worker's service has neither the metadata database nor the masters' keys, on whatever host it runs."""
     config, shared, masters = tmp_path / "airflow.cfg", tmp_path / "airflow.env", tmp_path / "master.env"
-    config.write_text("[core]\nexecutor = CeleryExecutor\nexecution_api_server_url = http://localhost:8080/execution/\n")
+    config.write_text(
+        "[core]\nexecutor = CeleryExecutor\nexecution_api_server_url = http://localhost:8080/execution/\n"
+    )
     shared.write_text(
         f"AIRFLOW_CONFIG={config}\nAIRFLOW__CELERY__BROKER_URL=amqp://u:p@mq1/v\nAIRFLOW__API__SECRET_KEY=k\n"
         "AIRFLOW__CELERY__RESULT_BACKEND=db+postgresql://u:p@db1/r\n"

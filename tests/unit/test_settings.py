@@ -482,7 +482,9 @@ def test_what_is_shown_holds_no_secret_and_does_not_depend_on_writing() -> None:
 
 def test_without_a_result_backend_it_is_the_metadata_database() -> None:
     environment = {name: value for name, value in GOOD.items() if "RESULT" not in name}
-    assert settings.results_backend(effective(CFG, environment)) == "db+postgresql+psycopg://airflow:pw@db1:5432/airflow"
+    assert (
+        settings.results_backend(effective(CFG, environment)) == "db+postgresql+psycopg://airflow:pw@db1:5432/airflow"
+    )
     assert settings.results_backend(effective(CFG, {})) == ""
 
 
@@ -497,7 +499,10 @@ def test_without_a_result_backend_it_is_the_metadata_database() -> None:
         ("amqp://u:p;q@h/v", "amqp://u:***@h/v"),
         ("amqp://u:p@/q@h/v", "amqp://u:***@h/v"),
         ("redis://:p@h", "redis://:***@h"),
-        ("postgresql://h/db?user=a&password=b&sslmode=require", "postgresql://h/db?user=a&password=***&sslmode=require"),
+        (
+            "postgresql://h/db?user=a&password=b&sslmode=require",
+            "postgresql://h/db?user=a&password=***&sslmode=require",
+        ),
         ("http://master1:8080/execution/", "http://master1:8080/execution/"),
         ("amqp://h1:5672;amqp://h2:5672", "amqp://h1:5672;amqp://h2:5672"),
         ("", ""),
@@ -538,7 +543,11 @@ def test_results_url(backend: str, libpq: str) -> None:
     ("text", "url", "version"),
     [
         ("", "http://localhost:8080/execution/", "http://localhost:8080/api/v2/version"),
-        ("[api]\nbase_url = /team", "http://localhost:8080/team/execution/", "http://localhost:8080/team/api/v2/version"),
+        (
+            "[api]\nbase_url = /team",
+            "http://localhost:8080/team/execution/",
+            "http://localhost:8080/team/api/v2/version",
+        ),
         ("[api]\nbase_url = https://a/b/", "https://a/b/execution/", "https://a/b/api/v2/version"),
         (
             "[api]\nbase_url = https://a\n[core]\nexecution_api_server_url = http://m/execution",

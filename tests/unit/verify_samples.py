@@ -135,8 +135,15 @@ class Sample:
             },
             "broker": {
                 "nodes": [
-                    {"address": f"{broker}:5672", "tls": False, "resolve_ms": 0.2, "tcp_ms": 0.3, "login_ms": 8.1,
-                     "round_trip_ms": 1.4 + jitter, "problem": None}
+                    {
+                        "address": f"{broker}:5672",
+                        "tls": False,
+                        "resolve_ms": 0.2,
+                        "tcp_ms": 0.3,
+                        "login_ms": 8.1,
+                        "round_trip_ms": 1.4 + jitter,
+                        "problem": None,
+                    }
                 ],
                 "management": master,
             },
@@ -231,9 +238,7 @@ class Sample:
                     if not entry["consumers"]:
                         entry["messages"] = 3
                 report["unserved"] = [
-                    {"queue": queue, "why": "3 messages wait"}
-                    for queue in self.queues[worker]
-                    if queue not in served
+                    {"queue": queue, "why": "3 messages wait"} for queue in self.queues[worker] if queue not in served
                 ]
         return self
 

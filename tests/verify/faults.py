@@ -73,7 +73,7 @@ def edit(host: str, path: str, expression: str, *after: str) -> dict[str, t.Any]
 
 
 RESTART_WORKER = "systemctl restart airflow-worker"
-RELEASE = 'release=$(readlink -f /opt/airflow/current)'
+RELEASE = "release=$(readlink -f /opt/airflow/current)"
 
 # Tells a worker something as Airflow's own commands do, with the settings that its services have.
 TELL = r"""
@@ -203,7 +203,11 @@ SETTINGS = (
         r"http://localhost:8080/execution/, which is this worker itself",
         r"airflow_api_url",
         shows=("api_refused", "setting_differs"),
-        **edit("worker1", CFG, "s#^execution_api_server_url = .*#execution_api_server_url = http://localhost:8080/execution/#"),
+        **edit(
+            "worker1",
+            CFG,
+            "s#^execution_api_server_url = .*#execution_api_server_url = http://localhost:8080/execution/#",
+        ),
     ),
     Fault(
         "world-readable secret file",
@@ -222,7 +226,7 @@ SETTINGS = (
         "setting:core.fernet_key",
         r"core\.fernet_key differs between master1 and master2; no value has a majority",
         r"onprem\.airflow\.site",
-        **edit("master2", MASTER_ENV, f"s#^\\(AIRFLOW__CORE__FERNET_KEY\\)=.*#\\1=\"{WRONG_FERNET_KEY}\"#"),
+        **edit("master2", MASTER_ENV, f's#^\\(AIRFLOW__CORE__FERNET_KEY\\)=.*#\\1="{WRONG_FERNET_KEY}"#'),
     ),
     Fault(
         "JWT secret different on one of two masters",
@@ -231,7 +235,7 @@ SETTINGS = (
         "setting:api_auth.jwt_secret",
         r"api_auth\.jwt_secret differs between master1 and master2; no value has a majority",
         r"onprem\.airflow\.site",
-        **edit("master1", MASTER_ENV, f"s#^\\(AIRFLOW__API_AUTH__JWT_SECRET\\)=.*#\\1=\"{WRONG_KEY}\"#"),
+        **edit("master1", MASTER_ENV, f's#^\\(AIRFLOW__API_AUTH__JWT_SECRET\\)=.*#\\1="{WRONG_KEY}"#'),
     ),
     Fault(
         "unit disabled",
@@ -467,7 +471,7 @@ ONE_WORKER = (
         r"api\.secret_key is another than on master1, master2, worker2",
         r"onprem\.airflow\.site",
         shows=("log_forbidden",),
-        **edit("worker1", ENV, f"s#^\\(AIRFLOW__API__SECRET_KEY\\)=.*#\\1=\"{WRONG_KEY}\"#", RESTART_WORKER),
+        **edit("worker1", ENV, f's#^\\(AIRFLOW__API__SECRET_KEY\\)=.*#\\1="{WRONG_KEY}"#', RESTART_WORKER),
     ),
     Fault(
         "unit stopped",

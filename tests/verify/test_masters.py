@@ -18,9 +18,7 @@ SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 def processes(lab: t.Any) -> dict[tuple[str, str], str]:
     """The main process of every service of every master."""
     return {
-        (master, service): lab.host(master).check_output(
-            f"systemctl show --value --property=MainPID airflow-{service}"
-        )
+        (master, service): lab.host(master).check_output(f"systemctl show --value --property=MainPID airflow-{service}")
         for master in lab.masters
         for service in SERVICES
     }
