@@ -20,6 +20,7 @@ import tempfile
 import time
 import xml.etree.ElementTree
 
+import output
 import strategies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -41,21 +42,13 @@ DEBIAN_12 = ("single", "verify")
 # The one that runs with Mitogen's strategies.
 MITOGEN = "default"
 STEPS = ("lint", "unit", "sanity", "build", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
-WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\]")
-# Says of the network, not of us, that apt had to ask a mirror again.
-OF_THE_NETWORK = re.compile(r"Failed to update cache after \d+ retries")
 # What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
 # by itself, also where only a package index is in reach.
 GET_PIP = """import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
 """
-TALK = re.compile(
-    r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled"
-    r"|(ok|changed|skipping|included): \[.* => ?$"
-)
 # Much of a test is a run of Ansible, which takes one core.
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 # What to run, and the arguments of run() for it
@@ -131,16 +124,11 @@ def run(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
-        hidden = False
-        for line in process.stdout:
-            # What -vvv adds: connections, and the results of tasks that went well. .lab/ansible.log has it all.
-            plain = COLOUR.sub("", line)
-            if not plain.startswith("    "):
-                hidden = bool(TALK.match(plain))
-            if not hidden or plain.startswith(("ok:", "changed:")):
-                print(line.replace(" => ", ""), end="", flush=True)
-            if strict and WARNING.search(line) and not OF_THE_NETWORK.search(line):
-                warnings.append(COLOUR.sub("", line).strip())
+        # .lab/ansible.log has all of it.
+        for line in output.seen(output.noting(process.stdout, warnings)):
+            print(line, end="", flush=True)
+    if not strict:
+        warnings.clear()
     ok = process.returncode == 0 and not warnings
     outcome = Outcome(" ".join(command))
     if warnings:

@@ -28,6 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What looks at a running cluster, from the tests of a healthy one; and what made its hosts.
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
 from conftest import PLAIN, SSH_CONFIG, Api, Lab  # noqa: E402
+from output import seen, warning  # noqa: E402
 from ways import services  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
@@ -42,13 +43,6 @@ LONG = 400.0
 PERIOD = 0.5
 # How late the broker's management plugin tells of a new consumer, with a look; see molecule/workers/inventory.
 LATE = 2.0
-# What -vvv adds to what a person sees: connections, and the results of tasks that went well
-NOISE = re.compile(
-    r"<|task path: |Read `vars_file`|Using module file|redirecting |Pipelining is enabled"
-    r"|(ok|changed|skipping|included): \[.* => ?$"
-)
-WARNING = re.compile(r"\[(?:DEPRECATION )?WARNING\].*")
-OF_THE_NETWORK = re.compile(r"Failed to update cache after \d+ retries")
 
 
 class Away(ConnectionError):
@@ -282,13 +276,7 @@ class Ran:
     @property
     def said(self) -> str:
         """What a person sees without -vvv."""
-        lines, hidden = [], False
-        for line in self.text.splitlines():
-            if not line.startswith("    "):  # or else a part of what came before
-                hidden = bool(NOISE.match(line))
-            if not hidden:
-                lines.append(line)
-        return "\n".join(lines)
+        return "\n".join(seen(self.text.splitlines()))
 
     @property
     def told(self) -> str:
@@ -380,7 +368,7 @@ class Cluster:
         ran = Ran(verb, process.returncode, began, time.time(), path.read_text(errors="replace"), path)
         self.ran.append(ran)
         assert done, f"no line like {at}\n{ran.told}"
-        warnings = [line for line in WARNING.findall(ran.text) if not OF_THE_NETWORK.search(line)]
+        warnings = [told for line in ran.text.splitlines() if (told := warning(line))]
         assert warnings == [], f"{warnings}\n{ran.told}"
         for thread in self.beside:
             assert thread.failure is None, thread.failure
