@@ -2,13 +2,14 @@
 # Copyright (c) 2026, the onprem.airflow authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the project's tests: lab/test.py [STEP ...]; without a step all of them, the quick ones first.
+"""Runs the project's tests: lab/test.py [STEP ...]; without a step all of them.
 
 The last line counts tests: those of pytest one by one, every other command as one. Every failure is named before it.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import os
 import pathlib
@@ -41,7 +42,9 @@ SCENARIOS = ("default", "single", "verify", "workers")
 DEBIAN_12 = ("single", "verify")
 # The one that runs with Mitogen's strategies.
 MITOGEN = "default"
-STEPS = ("lint", "unit", "sanity", "build", "importer", *(f"molecule:{scenario}" for scenario in SCENARIOS))
+STEPS = ("lint", "build", *(f"molecule:{scenario}" for scenario in SCENARIOS), "unit", "sanity", "importer")
+# Need no host; beside the scenario that mostly waits they take no time of their own.
+BESIDE, WAITS = ("unit", "sanity", "importer"), "molecule:workers"
 # What ansible-test fetches from a site of its own, to put pip into the environments of its tests; Python can do that
 # by itself, also where only a package index is in reach.
 GET_PIP = """import subprocess, sys
@@ -214,21 +217,51 @@ def commands(step: str) -> list[Command]:
     raise SystemExit(f"test: there is no step {step!r}; there are {', '.join(STEPS)}")
 
 
+def done(step: str) -> Outcome:
+    """Runs a step."""
+    print(f"\n== {step}", flush=True)
+    outcome = Outcome(step)
+    began = time.monotonic()
+    for command, arguments in commands(step):
+        part = run(command, **arguments)  # type: ignore[arg-type]
+        outcome.passed += part.passed
+        outcome.failed += part.failed
+        outcome.failures += [f"{part.name}: {failure}" for failure in part.failures]
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def done_beside(step: str, others: collections.abc.Sequence[str]) -> tuple[Outcome, Outcome]:
+    """Runs a step, and others at low priority in a process of their own, whose output comes when all have ended."""
+    log = BUILD / "beside.log"
+    log.parent.mkdir(exist_ok=True)
+    print(f"\n-- beside what follows: {', '.join(others)}, see {log.relative_to(ROOT)}", flush=True)
+    began = time.monotonic()
+    with log.open("w") as stream:
+        command = ["nice", "-n", "19", sys.executable, __file__, *others]
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    outcome = done(step)
+    beside = Outcome(", ".join(others))
+    failed = process.wait()
+    text = log.read_text(errors="replace")
+    print(text, flush=True)
+    counts = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.MULTILINE)
+    beside.passed, beside.failed = map(int, counts[-1]) if counts else (0, 1)
+    beside.failed = max(beside.failed, int(failed != 0))
+    beside.failures = [f"see {log.relative_to(ROOT)}"] if beside.failed else []
+    beside.seconds = time.monotonic() - began
+    return outcome, beside
+
+
 def main(steps: list[str]) -> int:
     # Molecule's log goes there; Ansible warns at every start while the folder is missing, and a warning is a failure.
     (ROOT / ".lab").mkdir(mode=0o700, exist_ok=True)
-    outcomes = []
-    for step in steps or STEPS:
-        print(f"\n== {step}", flush=True)
-        outcome = Outcome(step)
-        began = time.monotonic()
-        for command, arguments in commands(step):
-            part = run(command, **arguments)  # type: ignore[arg-type]
-            outcome.passed += part.passed
-            outcome.failed += part.failed
-            outcome.failures += [f"{part.name}: {failure}" for failure in part.failures]
-        outcome.seconds = time.monotonic() - began
-        outcomes.append(outcome)
+    outcomes: list[Outcome] = []
+    for step in steps or [step for step in STEPS if step not in BESIDE]:
+        if step == WAITS and not steps:
+            outcomes += done_beside(step, BESIDE)
+        else:
+            outcomes.append(done(step))
     print()
     for outcome in outcomes:
         verdict = "FAILED" if outcome.failed else "ok"
