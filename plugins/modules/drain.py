@@ -127,7 +127,6 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned
 from ansible_collections.onprem.airflow.plugins.module_utils import _control, _look
 from ansible_collections.onprem.airflow.plugins.module_utils._drain import ARGUMENTS, flag, held, mark
 from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
@@ -142,8 +141,9 @@ PAUSE = 0.5
 class Worker:
     """The worker services of this host."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: AnsibleModule, has_libraries: bool) -> None:
         self.module = module
+        self.has_libraries = has_libraries
         self.units: list[str] = module.params["units"]
         self.control: _control.Control | None = None
 
@@ -154,7 +154,7 @@ class Worker:
 
     def connect(self, shown: t.Mapping[str, str]) -> _control.Control | None:
         """The way to the workers; None on a host without a release."""
-        if self.control is None and has_respawned():
+        if self.control is None and self.has_libraries:
             try:
                 url, settings = _control.broker_of(shown, self.module.params["release"], self.module.params["home"])
             except (OSError, UnicodeDecodeError) as exc:
@@ -232,9 +232,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
     python = os.path.join(params["release"], "bin", "python")
-    if params["state"] != "undrained" and os.path.exists(python):
+    asks = params["state"] != "undrained" and os.path.exists(python)
+    if asks:
         go_on_under(module, python)  # Celery is that of the services
-    worker = Worker(module)
+    worker = Worker(module, has_libraries=asks)
     result: dict[str, t.Any] = {"changed": False}
     step = params["step"]
     if params["state"] != "looked" and step.get("first", True):

@@ -205,7 +205,6 @@ import socket
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned
 from ansible_collections.onprem.airflow.plugins.module_utils._executor_check import Host, Options
 from ansible_collections.onprem.airflow.plugins.module_utils._respawn import go_on_under
 
@@ -253,7 +252,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     python = os.path.join(module.params["release"], "bin", "python")
-    if os.path.exists(python):
+    has_libraries = os.path.exists(python)
+    if has_libraries:
         go_on_under(module, python)  # kombu, Celery and psycopg are those of the services
     params: dict[str, t.Any] = {
         **module.params,
@@ -261,7 +261,7 @@ def main() -> None:
         "nonce": module.params["nonce"] or secrets.token_hex(16),
     }
     strict = params.pop("strict")
-    host = Host(Options(**params), has_libraries=has_respawned())
+    host = Host(Options(**params), has_libraries=has_libraries)
     problems, report = host.check()
     result = {"changed": False, "ok": not problems, "problems": problems, "report": report}
     if problems and strict:
