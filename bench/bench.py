@@ -116,7 +116,7 @@ class Site:
     """A cluster by site.yml, on fresh hosts. C(seconds) from these to the first finished DAG."""
 
     def __init__(self, log: str, variables: t.Mapping[str, str] | None = None) -> None:
-        self.log, self.variables = log, variables or {}
+        self.log, self.variables, self.runs = log, variables or {}, 0
         self.lab = fresh()
         began = time.monotonic()
         self.first = self.play("site")
@@ -125,8 +125,10 @@ class Site:
         self.seconds = time.monotonic() - began
 
     def play(self, verb: str, *sources: str) -> scale.Timed:
+        self.runs += 1
         command = scale.playbook(verb, sources=(*scale.SOURCES, *sources))
-        return scale.timed(LOGS / f"{self.log}-{verb}.log", command, self.variables)
+        variables = {**self.variables, "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks"}
+        return scale.timed(LOGS / f"{self.log}-{self.runs}-{verb}.log", command, variables)
 
 
 # --- The parts

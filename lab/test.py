@@ -191,6 +191,7 @@ def commands(step: str) -> list[Command]:
                 (["yamllint", "--strict", "."], {}),
                 (["mypy", *(f"{package}/{path}" for path in plugins)], {}),
                 *((["mypy", str(path.relative_to(ROOT))], {}) for path in sorted((ROOT / "lab").glob("*.py"))),
+                *((["mypy", str(path.relative_to(ROOT))], {}) for path in sorted((ROOT / "bench").glob("*.py"))),
                 (["mypy", "roles/airflow_worker/files/airflow_watchdog.py"], {}),
                 (["ansible-lint", "--offline", "--strict"], {}),
                 (["antsibull-changelog", "lint"], {}),

@@ -343,6 +343,7 @@ def test_the_settings_that_keep_tasks_alive(plain: Rendered) -> None:
         "enable_health_check": "True",
         "task_instance_heartbeat_timeout": "180",
         "orphaned_tasks_check_interval": "30",
+        "scheduler_idle_sleep_time": "0.25",
     }
     workers = {key: int(value) for key, value in found["workers"].items()}
     # Calls outlast an API server that is away as long as the scheduler takes living tasks for alive, and no call
