@@ -16,12 +16,6 @@ SCENARIO ?= default
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The lab runs with Mitogen's strategies where Mitogen is installed; see docs/speed.md.
-MITOGEN = $(wildcard .venv/lib/python3*/site-packages/ansible_mitogen/plugins/strategy)
-lab: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)
-lab: export ANSIBLE_STRATEGY = $(if $(MITOGEN),mitogen_linear,linear)
-lab: export ANSIBLE_DEPRECATION_WARNINGS = $(if $(MITOGEN),false,true)
-
 $(STAMP): requirements.txt
 	@lab/setup.sh venv $(STAMP)
 
@@ -29,7 +23,7 @@ venv: $(STAMP)  ## Set up .venv with the pinned tools
 
 lab: lab-hosts  ## Make five hosts in containers and run an Airflow cluster on them
 	@echo '== Run onprem.airflow.site on the lab'
-	@ansible-playbook -i inventories/lab onprem.airflow.site
+	@$(BIN)/python lab/strategies.py ansible-playbook -i inventories/lab onprem.airflow.site
 	@echo '== Run a DAG of mapped tasks on it'
 	@pytest -q -s tests/lab -m smoke
 	@$(BIN)/python lab/hosts.py login
