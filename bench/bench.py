@@ -73,9 +73,16 @@ def first_dag(api: Api) -> None:
         raise hosts.LabError(f"all tasks of the first DAG ran on {', '.join(ran)}")
 
 
+def hosts_cpu() -> float:
+    """The seconds of CPU that the hosts of the lab have used since they were made."""
+    shown = hosts.podman("stats", "--no-stream", "--format", "{{.Name}} {{.CPUNano}}").stdout
+    used = dict(line.split() for line in shown.splitlines())
+    return sum(int(used[hosts.container(name)]) for name in hosts.inventory_hosts()) / 1e9
+
+
 # --- Clusters
 class Floor:
-    """A cluster by bare commands, on fresh hosts. C(seconds) from these to the first finished DAG."""
+    """A cluster by bare commands, on fresh hosts; C(seconds) to the first finished DAG, C(cpu) of the hosts."""
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -84,10 +91,10 @@ class Floor:
         self.environment = {name: secrets.token_hex(20) for name in names}
         self.environment["FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         began = time.monotonic()
-        scale.timed(LOGS / f"{log}.log", ["bench/floor.sh"], self.environment)
+        self.first = scale.timed(LOGS / f"{log}.log", ["bench/floor.sh"], self.environment)
         self.api = login(self.lab, self.environment["ADMIN_PASSWORD"])
         first_dag(self.api)
-        self.seconds = time.monotonic() - began
+        self.seconds, self.cpu = time.monotonic() - began, hosts_cpu()
 
     def add(self, count: int) -> list[float]:
         """The seconds from bare hosts to the first task of each of some more workers, in order."""
@@ -113,7 +120,7 @@ class Floor:
 
 
 class Site:
-    """A cluster by site.yml, on fresh hosts. C(seconds) from these to the first finished DAG."""
+    """A cluster by site.yml, on fresh hosts; C(seconds) to the first finished DAG, C(cpu) of the hosts."""
 
     def __init__(self, log: str, variables: t.Mapping[str, str] | None = None) -> None:
         self.log, self.variables, self.runs = log, variables or {}, 0
@@ -122,7 +129,7 @@ class Site:
         self.first = self.play("site")
         self.api = login(self.lab, self.lab.secrets["airflow_admin_password"])
         first_dag(self.api)
-        self.seconds = time.monotonic() - began
+        self.seconds, self.cpu = time.monotonic() - began, hosts_cpu()
 
     def play(self, verb: str, *sources: str) -> scale.Timed:
         self.runs += 1
@@ -135,10 +142,12 @@ class Site:
 def cluster(number: int) -> Found:
     """One round: the floor, and then ours in each way that Ansible runs."""
     floor = Floor(f"{number}-floor")
-    found: Found = {"floor": floor.seconds, "floor_worker": floor.add(1)[-1]}
+    found: Found = {"floor": floor.seconds, "floor_hosts_cpu": floor.cpu, "floor_cpu": floor.first.cpu}
+    found["floor_worker"] = floor.add(1)[-1]
     for name, variables in WAYS.items():
         site = Site(f"{number}{name}", variables)
-        found |= {f"site{name}": site.seconds, f"playbook{name}": site.first.seconds, f"cpu{name}": site.first.cpu}
+        found |= {f"site{name}": site.seconds, f"playbook{name}": site.first.seconds}
+        found |= {f"hosts_cpu{name}": site.cpu, f"cpu{name}": site.first.cpu}
         second, verify = site.play("site"), site.play("verify")
         found |= {f"second{name}": second.seconds, f"second_cpu{name}": second.cpu, f"verify{name}": verify.seconds}
         measured = scale.measure(1, site.lab.database, variables=variables)

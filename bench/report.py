@@ -56,8 +56,14 @@ def cluster(rounds: list[Found]) -> str:
                 *(spread(rounds, way) + (f", {ratio(rounds, way, base)} ×" if base else "") for way in ways),
             ]
         )
-    heads = ["what", "bare commands, s", "ours, s", "ours with Mitogen, s"]
-    return table(heads[: len(rows[0])], rows)
+    heads = ["what", "bare commands, s", "ours, s", "ours with Mitogen, s"][: len(rows[0])]
+    ways = ["", "_mitogen"][: len(heads) - 2]
+    used = [
+        ["of the hosts", spread(rounds, "floor_hosts_cpu"), *(spread(rounds, f"hosts_cpu{way}") for way in ways)],
+        ["of the control machine", spread(rounds, "floor_cpu"), *(spread(rounds, f"cpu{way}") for way in ways)],
+        ["of the control machine, second run", "", *(spread(rounds, f"second_cpu{way}") for way in ways)],
+    ]
+    return f"{table(heads, rows)}\n\n{table(['CPU, bare hosts to the first DAG', *heads[1:]], used)}"
 
 
 def ten(rounds: list[Found]) -> str:
