@@ -34,14 +34,14 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests" / "lab")]
 import hosts  # noqa: E402
 import scale  # noqa: E402
 from conftest import Api, Lab  # noqa: E402
-from strategies import mitogen  # noqa: E402
+from strategies import few_collections, mitogen  # noqa: E402
 
 LOGS = ROOT / "build" / "bench"
 # As many tasks as the two workers have slots: all run at once, on both.
 FIRST_DAG_TASKS = 6
 GROWTH = (1, 3, 10, 30)
 # How Ansible runs, each way with its environment.
-WAYS = {"": {}, **({"_mitogen": mitogen()} if mitogen() else {})}
+WAYS = {"": {}, **({"_mitogen": mitogen() | few_collections()} if mitogen() else {})}
 Found = dict[str, t.Any]
 
 

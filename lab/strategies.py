@@ -26,17 +26,6 @@ def place(package: str) -> pathlib.Path | None:
     return pathlib.Path(next(iter(locations))) if locations else None
 
 
-def collections() -> pathlib.Path:
-    """A folder with the collections that ours and the lab need, and no others; they are those of this Python."""
-    folder = pathlib.Path(sys.prefix) / "collections"
-    for name in (*yaml.safe_load((ROOT / "galaxy.yml").read_text())["dependencies"], "ansible.posix"):  # profile_tasks
-        link = folder.joinpath("ansible_collections", *name.split("."))
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(place(f"ansible_collections.{name}") or "missing")
-    return folder
-
-
 def mitogen() -> dict[str, str]:
     """The environment in which Ansible uses Mitogen's strategies by default; empty where Mitogen is not installed."""
     installed = place("ansible_mitogen")
@@ -47,12 +36,26 @@ def mitogen() -> dict[str, str]:
         "ANSIBLE_STRATEGY": "mitogen_linear",
         # Each play with a strategy that is not Ansible's own is told to be of yesterday.
         "ANSIBLE_DEPRECATION_WARNINGS": "false",
-        # Mitogen lists all collections for each task (ansible_mitogen/planner.py, _load_collections); the package
-        # `ansible` brings a hundred, and their list takes a fourth of a second run's time.
+    }
+
+
+def few_collections() -> dict[str, str]:
+    """The environment in which Ansible knows the collections that ours and the lab need, and no others.
+
+    Mitogen lists all collections for each task (ansible_mitogen/planner.py, _load_collections); the package `ansible`
+    brings a hundred, and their list takes a fifth of a second run's time. Not for Molecule, which sets paths itself.
+    """
+    folder = pathlib.Path(sys.prefix) / "collections"  # those of this Python
+    for name in (*yaml.safe_load((ROOT / "galaxy.yml").read_text())["dependencies"], "ansible.posix"):  # profile_tasks
+        link = folder.joinpath("ansible_collections", *name.split("."))
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(place(f"ansible_collections.{name}") or "missing")
+    return {
         "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false",
-        "ANSIBLE_COLLECTIONS_PATH": f"{ROOT / '.ansible' / 'collections'}:{collections()}",
+        "ANSIBLE_COLLECTIONS_PATH": f"{ROOT / '.ansible' / 'collections'}:{folder}",
     }
 
 
 if __name__ == "__main__":
-    os.execvpe(sys.argv[1], sys.argv[1:], os.environ | mitogen())
+    os.execvpe(sys.argv[1], sys.argv[1:], os.environ | mitogen() | few_collections())
