@@ -26,6 +26,7 @@ import platform
 import secrets
 import statistics
 import sys
+import threading
 import time
 import typing as t
 
@@ -40,6 +41,7 @@ LOGS = ROOT / "build" / "bench"
 # As many tasks as the two workers have slots: all run at once, on both.
 FIRST_DAG_TASKS = 6
 GROWTH = (1, 3, 10, 30)
+LONGEST = 900.0
 # How Ansible runs, each way with its environment.
 WAYS = {"": {}, **({"_mitogen": mitogen() | few_collections()} if mitogen() else {})}
 Found = dict[str, t.Any]
@@ -80,6 +82,20 @@ def hosts_cpu() -> float:
     return sum(int(used[hosts.container(name)]) for name in hosts.inventory_hosts()) / 1e9
 
 
+def load(api: Api, count: int) -> None:
+    """Has tasks wait from when the first of the new workers has started, more than the others take at a time."""
+
+    def post() -> None:
+        end = time.monotonic() + LONGEST
+        active = [*hosts.ssh(f"worker{scale.FIRST_NUMBER}"), "systemctl is-active --quiet airflow-worker"]
+        while hosts.run(active, check=False).returncode != 0 and time.monotonic() < end:
+            time.sleep(1)
+        body = {"logical_date": None, "conf": {"n": 40 * (1 + count)}}
+        api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", body)
+
+    threading.Thread(target=post, daemon=True).start()
+
+
 # --- Clusters
 class Floor:
     """A cluster by bare commands, on fresh hosts; C(seconds) to the first finished DAG, C(cpu) of the hosts."""
@@ -104,15 +120,13 @@ class Floor:
         scale.lab(*sources, verb=("create",))
         try:
             bare = time.time()
+            load(self.api, count)
             scale.timed(LOGS / f"{self.log}-{count}.log", ["bench/floor.sh", *workers], self.environment)
-            # More tasks than the others take at a time: each new one has some as soon as it asks.
-            body = {"logical_date": None, "conf": {"n": 40 * (1 + count)}}
-            self.api.call("POST", "/api/v2/dags/lab_mapped/dagRuns", body)
             while True:
                 try:
                     return sorted(scale.first_starts(self.lab.database, list(workers), bare).values())
                 except hosts.LabError:
-                    if time.time() - bare > 900:
+                    if time.time() - bare > LONGEST:
                         raise
                     time.sleep(0.5)
         finally:
@@ -150,6 +164,7 @@ def cluster(number: int) -> Found:
         found |= {f"hosts_cpu{name}": site.cpu, f"cpu{name}": site.first.cpu}
         second, verify = site.play("site"), site.play("verify")
         found |= {f"second{name}": second.seconds, f"second_cpu{name}": second.cpu, f"verify{name}": verify.seconds}
+        load(site.api, 1)
         measured = scale.measure(1, site.lab.database, variables=variables)
         found[f"worker{name}"] = max(measured.first_tasks.values())
     return found
@@ -158,6 +173,7 @@ def cluster(number: int) -> Found:
 def ten(number: int) -> Found:
     floor = Floor(f"{number}-ten-floor").add(10)
     site = Site(f"{number}-ten")
+    load(site.api, 10)
     ours = sorted(scale.measure(10, site.lab.database).first_tasks.values())
     return {"floor_first": floor[0], "floor_last": floor[-1], "first": ours[0], "last": ours[-1]}
 
