@@ -237,7 +237,7 @@ def test_no_secret_is_in_ansibles_output(lab: t.Any) -> None:
         done = subprocess.run(command, cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:]
         place, text = "this run", done.stdout + done.stderr
-    assert "TASK [" in text and "ESTABLISH SSH CONNECTION" in text, f"{place} is not one with -vvv"
+    assert "TASK [" in text and "task path: " in text, f"{place} is not one with -vvv"
     for name, secret in lab.secrets.items():
         for form in forms(secret):
             for said in (text, bare(text)):
