@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import json
 import os
 import pathlib
@@ -178,19 +179,21 @@ def ten(number: int) -> Found:
     return {"floor_first": floor[0], "floor_last": floor[-1], "first": ours[0], "last": ours[-1]}
 
 
+def with_all_of_them(site: Site, more: Found) -> None:
+    """A second run and a verify, while the workers that were added are there."""
+    for verb, playbook in (("second", "site"), ("verify", "verify")):
+        done = site.play(playbook, str(scale.SOURCE))
+        more[verb], more[f"{verb}_cpu"] = done.seconds, done.cpu
+
+
 def growth(number: int) -> Found:
     """How seconds and the control machine's CPU grow with the number of workers that are added, or are there."""
     site = Site(f"{number}-growth")
     found: Found = {}
     for count in GROWTH:
         more: Found = {}
-
-        def meanwhile(more: Found = more) -> None:
-            for verb, playbook in (("second", "site"), ("verify", "verify")):
-                done = site.play(playbook, str(scale.SOURCE))
-                more[verb], more[f"{verb}_cpu"] = done.seconds, done.cpu
-
-        measured = scale.measure(count, site.lab.database, meanwhile=meanwhile)
+        then = functools.partial(with_all_of_them, site, more)
+        measured = scale.measure(count, site.lab.database, meanwhile=then)
         more |= {"scale_out": measured.scale_out, "scale_out_cpu": measured.scale_out_cpu}
         found[str(count)] = more
     return found

@@ -34,7 +34,7 @@ INSTALLED = BUILD / "installed"
 # Nor may it be inside this repository: ansible-test would ask git for the files, which ignores build/.
 SCRATCH = tempfile.TemporaryDirectory(prefix="onprem-airflow-test-")
 COPY = pathlib.Path(SCRATCH.name) / "ansible_collections" / "onprem" / "airflow"
-NOT_SHIPPED = (".ci", "lab", "molecule", "tests")
+NOT_SHIPPED = (".ci", "bench", "lab", "molecule", "tests")
 JUNIT = pathlib.Path(SCRATCH.name) / "junit.xml"
 SCENARIOS = ("default", "single", "verify", "workers")
 # Those with the hosts of Debian 12, which run the other line of Ansible: so both lines and both releases have run

@@ -106,7 +106,9 @@ PIP = """
 import ensurepip, glob, os, runpy, sys
 folders = (os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels")
 wheels = [wheel for folder in folders for wheel in glob.glob(os.path.join(folder, "pip-*.whl"))]
-sys.path[:0] = wheels[:1] or sys.exit("ensurepip has no wheel of pip in " + " or ".join(folders))
+if not wheels:
+    raise SystemExit("ensurepip has no wheel of pip in " + " or ".join(folders))
+sys.path.insert(0, wheels[0])
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
