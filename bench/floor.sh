@@ -136,10 +136,12 @@ master() {
     . /etc/airflow/airflow.env
     set +a
     runuser -u airflow -- /opt/airflow/current/bin/airflow db migrate
-    systemctl enable --now $(printf 'airflow-%s ' $services)
-    # The command asks for the password when it has none; here the first line is the answer, the second repeats it.
+    systemctl enable --now airflow-scheduler airflow-dag-processor airflow-triggerer
+    # Before the API server, which at its first start writes the same permissions: one of the two would fail. The command
+    # asks for the password when it has none; here the first line is the answer, the second repeats it.
     printf '%s\n' "$ADMIN_PASSWORD" "$ADMIN_PASSWORD" | runuser -u airflow -- \
         /opt/airflow/current/bin/airflow users create -u admin -r Admin -e admin@example.com -f Admin -l User
+    systemctl enable --now airflow-api-server
 }
 
 worker() {
