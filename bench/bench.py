@@ -115,7 +115,7 @@ class Floor:
 
     def add(self, count: int) -> list[float]:
         """The seconds from bare hosts to the first task of each of some more workers, in order."""
-        workers = {f"worker{scale.FIRST_NUMBER + n}": f"10.213.77.{scale.FIRST_ADDRESS + n}" for n in range(count)}
+        workers = scale.new_workers(count)
         scale.inventory(workers)
         sources = (*scale.SOURCES, str(scale.SOURCE))
         scale.lab(*sources, verb=("create",))

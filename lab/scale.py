@@ -100,6 +100,11 @@ def playbook(verb: str, *arguments: str, sources: t.Sequence[str] = SOURCES) -> 
     return ["ansible-playbook", *inventory, *arguments, f"onprem.airflow.{verb}"]
 
 
+def new_workers(count: int) -> dict[str, str]:
+    """Names and addresses."""
+    return {f"worker{FIRST_NUMBER + n}": f"10.213.77.{FIRST_ADDRESS + n}" for n in range(count)}
+
+
 def inventory(workers: dict[str, str], concurrency: int = CONCURRENCY) -> None:
     """Writes the source. Of its hosts inventory_dir is another one, so what is relative to it is given."""
     common = {
@@ -144,8 +149,7 @@ def measure(
     meanwhile: t.Callable[[], None] = lambda: None,
 ) -> Measured:
     """Adds workers and takes them away again. C(variables) are more of the playbooks' environment."""
-    numbers = range(count)
-    workers = {f"worker{FIRST_NUMBER + n}": f"10.213.77.{FIRST_ADDRESS + n}" for n in numbers}
+    workers = new_workers(count)
     inventory(workers, CONCURRENCY if count <= MANY else 1)
     sources = (*SOURCES, str(SOURCE))
     try:
