@@ -71,6 +71,7 @@ class ActionModule(ActionBase):
             else str(host.get("airflow_python", "/usr/bin/python3")),
             "check_own_name": "postgresql" in services or "rabbitmq" in services,
             "peer_timeout": _number(host, "airflow_preflight_peer_timeout"),
+            "gather_subset": GATHER_SUBSET,
         }
         answer: dict[str, Any] = {"changed": False, "problems": []}
         try:
@@ -78,11 +79,6 @@ class ActionModule(ActionBase):
             found = self._execute_module(module_name=MODULE, module_args=options, task_vars=task_vars)
             after = time.time()
             if _failed(answer, name, found):
-                return answer
-            facts = self._execute_module(
-                module_name="ansible.legacy.setup", module_args={"gather_subset": GATHER_SUBSET}, task_vars=task_vars
-            )
-            if _failed(answer, name, facts):
                 return answer
         except AnsibleConnectionFailure as error:
             return answer | {"problems": [_problem("unreachable", name, _unreachable(error), _UNREACHABLE_FIX)]}
@@ -96,14 +92,8 @@ class ActionModule(ActionBase):
             ],
             "host": machine,
             "clock": [machine["time"] - after, machine["time"] - before],
-            "ansible_facts": (found.get("ansible_facts") or {})
-            | facts["ansible_facts"]
-            | {
-                "ansible_memtotal_mb": machine["memory_mb"],
-                "ansible_processor_vcpus": machine["cpus"],
-                "_ansible_facts_gathered": True,
-            },
-            "warnings": [*found.get("warnings", []), *facts.get("warnings", [])],
+            "ansible_facts": found["ansible_facts"] | {"_ansible_facts_gathered": True},
+            "warnings": found.get("warnings", []),
             # Keeps -v from printing every fact of every host.
             "_ansible_verbose_override": True,
         }

@@ -92,6 +92,11 @@ options:
     description: Seconds that all peers together may take.
     type: float
     default: 30
+  gather_subset:
+    description: The facts to gather, as for M(ansible.builtin.setup). Filled by the action plugin; empty gathers none.
+    type: list
+    elements: str
+    default: []
 author:
   - onprem.airflow authors (@onprem-airflow)
 attributes:
@@ -179,6 +184,11 @@ clock:
   type: list
   elements: float
   sample: [-0.4, 0.3]
+ansible_facts:
+  description: The facts of O(gather_subset), and memory and processors.
+  returned: when O(scope=host) and the host could be reached
+  type: dict
+  sample: {"ansible_distribution_major_version": "13", "ansible_memtotal_mb": 3919, "ansible_processor_vcpus": 2}
 problem_count:
   description: Number of problems in the whole list.
   returned: when O(scope=report)
@@ -191,6 +201,7 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts import ansible_facts
 from ansible_collections.onprem.airflow.plugins.module_utils import _preflight_host as checks
 from ansible_collections.onprem.airflow.plugins.module_utils._release import current_version
 
@@ -279,6 +290,7 @@ def main() -> None:
             "check_own_name": {"type": "bool", "default": False},
             "peer_timeout": {"type": "float", "default": 3},
             "total_timeout": {"type": "float", "default": 30},
+            "gather_subset": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -314,13 +326,21 @@ def main() -> None:
     results = checks.probe_peers(peers, options["peer_timeout"], options["total_timeout"])
     problems += checks.check_peers(peers, results, options["peer_timeout"])
 
+    cpus = checks.count_cpus(checks.read_text("/proc/cpuinfo"))
+    # In this process and not by a task of its own, which would cost every host another start of Python.
+    gathered = ansible_facts(module, options["gather_subset"]) if options["gather_subset"] else {}
     module.exit_json(
         changed=False,
         problems=problems,
+        ansible_facts={
+            **{f"ansible_{name}": value for name, value in gathered.items()},
+            "ansible_memtotal_mb": memory_mb,
+            "ansible_processor_vcpus": cpus,
+        },
         host={
             "hostname": hostname,
             "memory_mb": memory_mb,
-            "cpus": checks.count_cpus(checks.read_text("/proc/cpuinfo")),
+            "cpus": cpus,
             "time": now,
             "airflow": current_version("/opt/airflow"),
         },
