@@ -25,6 +25,7 @@ import os
 import pathlib
 import platform
 import secrets
+import shutil
 import statistics
 import sys
 import threading
@@ -45,6 +46,8 @@ GROWTH = (1, 3, 10, 30)
 LONGEST = 900.0
 # How Ansible runs, each way with its environment.
 WAYS = {"": {}, **({"_mitogen": mitogen() | few_collections()} if mitogen() else {})}
+# When each task began, in the logs.
+PROFILE = {"ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks"}
 Found = dict[str, t.Any]
 
 
@@ -149,8 +152,7 @@ class Site:
     def play(self, verb: str, *sources: str) -> scale.Timed:
         self.runs += 1
         command = scale.playbook(verb, sources=(*scale.SOURCES, *sources))
-        variables = {**self.variables, "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks"}
-        return scale.timed(LOGS / f"{self.log}-{self.runs}-{verb}.log", command, variables)
+        return scale.timed(LOGS / f"{self.log}-{self.runs}-{verb}.log", command, {**self.variables, **PROFILE})
 
 
 # --- The parts
@@ -166,7 +168,8 @@ def cluster(number: int) -> Found:
         second, verify = site.play("site"), site.play("verify")
         found |= {f"second{name}": second.seconds, f"second_cpu{name}": second.cpu, f"verify{name}": verify.seconds}
         load(site.api, 1)
-        measured = scale.measure(1, site.lab.database, variables=variables)
+        measured = scale.measure(1, site.lab.database, variables=variables | PROFILE)
+        shutil.copy(scale.LOGS / "1-out.log", LOGS / f"{number}{name}-scale_out.log")
         found[f"worker{name}"] = max(measured.first_tasks.values())
     return found
 

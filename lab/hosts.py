@@ -108,7 +108,9 @@ def say(text: str) -> None:
 
 
 def run(command: list[str], *, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    # Never our own stdin: ssh makes that non-blocking, and Ansible beside it would refuse to run.
+    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    done = subprocess.run(command, **given, capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
         raise LabError(f"{' '.join(command[:6])} … failed:\n{(done.stdout + done.stderr).strip()}")
     return done

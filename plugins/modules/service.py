@@ -172,10 +172,10 @@ from ansible_collections.onprem.airflow.plugins.module_utils._service import (
 
 UNITS = "/etc/systemd/system"
 
-# A first probe comes after 0.2 s, later ones ever more rarely, so that the end of a short wait is noticed at once.
+# A first probe comes after 0.2 s, later ones more rarely, so that the end of a short wait is noticed at once.
 FIRST_DELAY = 0.2
 DELAY_FACTOR = 1.3
-LAST_DELAY = 2.0
+LAST_DELAY = 0.5
 
 
 class Systemd:
