@@ -9,14 +9,18 @@ uv run --with matplotlib bench/report.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import re
 import statistics
 import typing as t
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "speed.md"
+# Plays that take fewer seconds are not told.
+TOLD = 0.3
 Found = dict[str, t.Any]
 
 
@@ -63,7 +67,45 @@ def cluster(rounds: list[Found]) -> str:
         ["of the control machine", spread(rounds, "floor_cpu"), *(spread(rounds, f"cpu{way}") for way in ways)],
         ["of the control machine, second run", "", *(spread(rounds, f"second_cpu{way}") for way in ways)],
     ]
-    return f"{table(heads, rows)}\n\n{table(['CPU, bare hosts to the first DAG', *heads[1:]], used)}"
+    cpu = table(["CPU seconds, bare hosts to the first DAG", *heads[1:]], used)
+    return f"{table(heads, rows)}\n\n{cpu}\n\n{stages(rounds)}"
+
+
+def plays(log: pathlib.Path) -> dict[str, float]:
+    """The seconds of each play by a log of profile_tasks, in order; plays of one name are added up."""
+    begun: list[tuple[str, float]] = []
+    name = ""
+    for line in log.read_text().splitlines():
+        if line.startswith("PLAY ["):
+            name = line[len("PLAY [") : line.rindex("]")]
+        elif line.startswith("PLAY RECAP"):
+            name = ""
+        elif match := re.search(r"\(\d+:\d\d:\d\d\.\d+\) +(\d+):(\d\d):(\d\d\.\d+) \*", line):
+            hours, minutes, seconds = match.groups()
+            begun.append((name, int(hours) * 3600 + int(minutes) * 60 + float(seconds)))
+    found: dict[str, float] = {}
+    for (name, begin), (_next, end) in itertools.pairwise(begun):
+        if name:
+            found[name] = found.get(name, 0.0) + end - begin
+    return found
+
+
+def stages(rounds: list[Found]) -> str:
+    """What each play takes, the median of the rounds, for a run of site on bare hosts and for one more worker."""
+    texts = []
+    for what, log in (
+        ("`site` on bare hosts", "{}{}-1-site.log"),
+        ("`scale_out` of one worker", "{}{}-scale_out.log"),
+    ):
+        ways = [way for way in ("", "_mitogen") if f"site{way}" in rounds[0]]
+        each = {way: [plays(RESULTS / log.format(number, way)) for number in range(1, len(rounds) + 1)] for way in ways}
+        names = dict.fromkeys(name for logs in each.values() for found in logs for name in found)
+        taken = {
+            name: [statistics.median(found.get(name, 0.0) for found in each[way]) for way in ways] for name in names
+        }
+        rows = [[name, *(f"{value:.1f}" for value in values)] for name, values in taken.items() if max(values) >= TOLD]
+        texts.append(table([f"plays of {what}, s", *("ours", "ours with Mitogen")[: len(ways)]], rows))
+    return "\n\n".join(texts)
 
 
 def ten(rounds: list[Found]) -> str:

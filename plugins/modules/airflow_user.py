@@ -38,6 +38,13 @@ options:
     description: The last name. Used when the user is made.
     type: str
     default: Admin
+  wait_for_role:
+    description:
+      - Seconds to wait until the role has permissions, for a database whose first API server is starting. It writes them,
+        and two writers at once would fail.
+      - After that, and with V(0), the command that makes the user writes them itself.
+    type: int
+    default: 0
 author: ["onprem.airflow authors (@onprem-airflow)"]
 """
 
@@ -61,6 +68,9 @@ did:
   choices: [created, password, role]
 """
 
+import time
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
     ARGUMENTS,
@@ -73,6 +83,17 @@ from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
 )
 
 
+def has_permissions(connection: t.Any, role: str, seconds: float) -> bool:
+    """Whether a role has any, as soon as it has, or after C(seconds)."""
+    query = (
+        "SELECT EXISTS (SELECT FROM ab_permission_view_role p JOIN ab_role r ON r.id = p.role_id WHERE r.name = %s)"
+    )
+    end = time.monotonic() + seconds
+    while not (found := bool(connection.execute(query, (role,)).fetchone()[0])) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -83,6 +104,7 @@ def main() -> None:
             "email": {"type": "str", "required": True},
             "first_name": {"type": "str", "default": "Airflow"},
             "last_name": {"type": "str", "default": "Admin"},
+            "wait_for_role": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -111,7 +133,10 @@ def main() -> None:
         else:
             did = ["password"] if not check_password_hash(row[1] or "", password) else []
             did += ["role"] if (role,) not in roles else []
-        if not module.check_mode:
+        if did and not module.check_mode:
+            # Where permissions are already the command need not write them, and takes less time.
+            if has_permissions(connection, role, module.params["wait_for_role"]):
+                values["AIRFLOW__FAB__UPDATE_FAB_PERMS"] = "False"
             if "created" in did:
                 options = ("--username", name, "--role", role, "--email", module.params["email"])
                 names = ("--firstname", module.params["first_name"], "--lastname", module.params["last_name"])
