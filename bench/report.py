@@ -35,8 +35,9 @@ def spread(rounds: list[Found], name: str) -> str:
 
 
 def ratio(rounds: list[Found], name: str, base: str) -> str:
-    """The median of the ratios of each round: what disturbs a round disturbs both."""
-    return f"{statistics.median(found[name] / found[base] for found in rounds):.2f}"
+    """The median of the ratios of each round, and the least and the most: what disturbs a round disturbs both."""
+    values = [found[name] / found[base] for found in rounds]
+    return f"{statistics.median(values):.2f} × ({min(values):.2f} to {max(values):.2f})"
 
 
 def table(heads: t.Sequence[str], rows: t.Iterable[t.Sequence[str]]) -> str:
@@ -57,7 +58,7 @@ def cluster(rounds: list[Found]) -> str:
             [
                 what,
                 spread(rounds, base) if base else "",
-                *(spread(rounds, way) + (f", {ratio(rounds, way, base)} ×" if base else "") for way in ways),
+                *(spread(rounds, way) + (f": {ratio(rounds, way, base)}" if base else "") for way in ways),
             ]
         )
     heads = ["what", "bare commands, s", "ours, s", "ours with Mitogen, s"][: len(rows[0])]
@@ -110,7 +111,7 @@ def stages(rounds: list[Found]) -> str:
 
 def ten(rounds: list[Found]) -> str:
     rows = [
-        [what, spread(rounds, f"floor_{name}"), f"{spread(rounds, name)}, {ratio(rounds, name, f'floor_{name}')} ×"]
+        [what, spread(rounds, f"floor_{name}"), f"{spread(rounds, name)}: {ratio(rounds, name, f'floor_{name}')}"]
         for what, name in (("the first of them", "first"), ("the last", "last"))
     ]
     return table(["ten more workers, bare hosts to the first task of", "bare commands, s", "ours, s"], rows)
