@@ -153,7 +153,10 @@ def tasks(rounds: list[Found]) -> str:
             spread(rounds, "stock_per_minute"),
             spread(rounds, "ours_per_minute"),
         ],
-        ["median seconds from scheduled to running", spread(rounds, "stock_wait"), spread(rounds, "ours_wait")],
+        [
+            "median milliseconds from scheduled to running",
+            *(f"{1000 * median(rounds, f'{name}_wait'):.0f}" for name in ("stock", "ours")),
+        ],
     ]
     return table(["what", "Airflow's own settings", "ours"], rows)
 
@@ -224,7 +227,7 @@ def main() -> None:
         before, rest = page.split(begin)
         after = rest.split(end)[1]
         source = (
-            f"Measured on {made['date']}, {len(rounds)} rounds: a machine with {made['cores']} cores and"
+            f"Measured on {made['date']}, {len(rounds)} round{'s' * (len(rounds) > 1)}: a machine with {made['cores']} cores and"
             f" {made['memory_gb']} GB played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on"
             f" Python {made['python']}."
         )
