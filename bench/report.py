@@ -29,8 +29,10 @@ def median(rounds: list[Found], name: str) -> float:
 
 
 def spread(rounds: list[Found], name: str) -> str:
-    """The median, and the least and the most."""
+    """The median, and of several rounds the least and the most."""
     values = [found[name] for found in rounds]
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
