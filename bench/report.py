@@ -229,8 +229,8 @@ def main() -> None:
         before, rest = page.split(begin)
         after = rest.split(end)[1]
         source = (
-            f"Measured on {made['date']}, {len(rounds)} round{'s' * (len(rounds) > 1)}: a machine with {made['cores']} cores and"
-            f" {made['memory_gb']} GB played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on"
+            f"Measured on {made['date']}, {len(rounds)} round{'s' * (len(rounds) > 1)}: a machine with {made['cores']}"
+            f" cores and {made['memory_gb']} GB played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on"
             f" Python {made['python']}."
         )
         page = before + begin + f"\n{write(rounds)}\n\n{source}\n\n" + end + after
