@@ -228,10 +228,10 @@ def main() -> None:
         begin, end = f"<!-- measured: {part} -->\n", f"<!-- end of {part} -->\n"
         before, rest = page.split(begin)
         after = rest.split(end)[1]
+        count = "1 round" if len(rounds) == 1 else f"{len(rounds)} rounds"
         source = (
-            f"Measured on {made['date']}, {len(rounds)} round{'s' * (len(rounds) > 1)}: a machine with {made['cores']}"
-            f" cores and {made['memory_gb']} GB played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on"
-            f" Python {made['python']}."
+            f"Measured on {made['date']}, {count}: a machine with {made['cores']} cores and {made['memory_gb']} GB played"
+            f" all hosts, Debian {made['release']}; ansible-core {made['ansible']} on Python {made['python']}."
         )
         page = before + begin + f"\n{write(rounds)}\n\n{source}\n\n" + end + after
         if part in PLOTS:

@@ -85,9 +85,7 @@ from ansible_collections.onprem.airflow.plugins.module_utils._metadata import (
 
 def has_permissions(connection: t.Any, role: str, seconds: float) -> bool:
     """Whether a role has any, as soon as it has, or after C(seconds)."""
-    query = (
-        "SELECT EXISTS (SELECT FROM ab_permission_view_role p JOIN ab_role r ON r.id = p.role_id WHERE r.name = %s)"
-    )
+    query = "SELECT EXISTS (SELECT FROM ab_permission_view_role p JOIN ab_role r ON r.id = p.role_id WHERE r.name = %s)"
     end = time.monotonic() + seconds
     while not (found := bool(connection.execute(query, (role,)).fetchone()[0])) and time.monotonic() < end:
         time.sleep(0.2)
