@@ -230,8 +230,8 @@ def main() -> None:
         after = rest.split(end)[1]
         count = "1 round" if len(rounds) == 1 else f"{len(rounds)} rounds"
         source = (
-            f"Measured on {made['date']}, {count}: a machine with {made['cores']} cores and {made['memory_gb']} GB played"
-            f" all hosts, Debian {made['release']}; ansible-core {made['ansible']} on Python {made['python']}."
+            f"Measured on {made['date']}, {count}: a machine with {made['cores']} cores and {made['memory_gb']} GB"
+            f" played all hosts, Debian {made['release']}; ansible-core {made['ansible']} on Python {made['python']}."
         )
         page = before + begin + f"\n{write(rounds)}\n\n{source}\n\n" + end + after
         if part in PLOTS:

@@ -40,8 +40,8 @@ options:
     default: Admin
   wait_for_role:
     description:
-      - Seconds to wait until the role has permissions, for a database whose first API server is starting. It writes them,
-        and two writers at once would fail.
+      - Seconds to wait until the role has permissions, for a database whose first API server is starting. It writes
+        them, and of two writers at once one would fail.
       - After that, and with V(0), the command that makes the user writes them itself.
     type: int
     default: 0
