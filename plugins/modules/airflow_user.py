@@ -49,7 +49,7 @@ author: ["onprem.airflow authors (@onprem-airflow)"]
 """
 
 EXAMPLES = r"""
-- name: Database | Make the administrator
+- name: Administrator | Make it
   onprem.airflow.airflow_user:
     name: admin
     password: "{{ airflow_admin_password }}"
