@@ -47,6 +47,11 @@ def table(heads: t.Sequence[str], rows: t.Iterable[t.Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
+def ways(rounds: list[Found]) -> list[str]:
+    """How Ansible ran, as the ends of names in the results."""
+    return [way for way in ("", "_mitogen") if f"site{way}" in rounds[0]]
+
+
 def cluster(rounds: list[Found]) -> str:
     rows = []
     for what, name, base in (
@@ -55,20 +60,23 @@ def cluster(rounds: list[Found]) -> str:
         ("a second run of `site` that changes nothing", "second", ""),
         ("`verify`", "verify", ""),
     ):
-        ways = [way for way in (name, f"{name}_mitogen") if way in rounds[0]]
+        names = [f"{name}{way}" for way in ways(rounds)]
         rows.append(
             [
                 what,
                 spread(rounds, base) if base else "",
-                *(spread(rounds, way) + (f": {ratio(rounds, way, base)}" if base else "") for way in ways),
+                *(spread(rounds, each) + (f": {ratio(rounds, each, base)}" if base else "") for each in names),
             ]
         )
     heads = ["what", "bare commands, s", "ours, s", "ours with Mitogen, s"][: len(rows[0])]
-    ways = ["", "_mitogen"][: len(heads) - 2]
     used = [
-        ["of the hosts", spread(rounds, "floor_hosts_cpu"), *(spread(rounds, f"hosts_cpu{way}") for way in ways)],
-        ["of the control machine", spread(rounds, "floor_cpu"), *(spread(rounds, f"cpu{way}") for way in ways)],
-        ["of the control machine, second run", "", *(spread(rounds, f"second_cpu{way}") for way in ways)],
+        [
+            "of the hosts",
+            spread(rounds, "floor_hosts_cpu"),
+            *(spread(rounds, f"hosts_cpu{way}") for way in ways(rounds)),
+        ],
+        ["of the control machine", spread(rounds, "floor_cpu"), *(spread(rounds, f"cpu{way}") for way in ways(rounds))],
+        ["of the control machine, second run", "", *(spread(rounds, f"second_cpu{way}") for way in ways(rounds))],
     ]
     cpu = table(["CPU seconds, bare hosts to the first DAG", *heads[1:]], used)
     return f"{table(heads, rows)}\n\n{cpu}\n\n{stages(rounds)}"
@@ -100,14 +108,17 @@ def stages(rounds: list[Found]) -> str:
         ("`site` on bare hosts", "{}{}-1-site.log"),
         ("`scale_out` of one worker", "{}{}-scale_out.log"),
     ):
-        ways = [way for way in ("", "_mitogen") if f"site{way}" in rounds[0]]
-        each = {way: [plays(RESULTS / log.format(number, way)) for number in range(1, len(rounds) + 1)] for way in ways}
+        each = {
+            way: [plays(RESULTS / log.format(number, way)) for number in range(1, len(rounds) + 1)]
+            for way in ways(rounds)
+        }
         names = dict.fromkeys(name for logs in each.values() for found in logs for name in found)
         taken = {
-            name: [statistics.median(found.get(name, 0.0) for found in each[way]) for way in ways] for name in names
+            name: [statistics.median(found.get(name, 0.0) for found in logs) for logs in each.values()]
+            for name in names
         }
         rows = [[name, *(f"{value:.1f}" for value in values)] for name, values in taken.items() if max(values) >= TOLD]
-        texts.append(table([f"plays of {what}, s", *("ours", "ours with Mitogen")[: len(ways)]], rows))
+        texts.append(table([f"plays of {what}, s", *("ours", "ours with Mitogen")[: len(each)]], rows))
     return "\n\n".join(texts)
 
 
