@@ -40,8 +40,13 @@ from conftest import Api, Lab  # noqa: E402
 from strategies import few_collections, mitogen  # noqa: E402
 
 LOGS = ROOT / "build" / "bench"
-# As many tasks as the two workers have slots: all run at once, on both.
-FIRST_DAG_TASKS = 6
+# More than one of the two workers has slots for: two for each CPU.
+FIRST_DAG_TASKS = 3 * (os.cpu_count() or 2)
+QUICK_TASKS = 500
+# The seconds that a cluster without tasks is looked at.
+IDLE = 20
+# Airflow's own values of what we set for speed alone (docs/settings.md).
+WITHOUT = {"scheduler": {"scheduler_idle_sleep_time": None}, "celery": {"extra_celery_config": {"imports": []}}}
 GROWTH = (1, 3, 10, 30)
 LONGEST = 900.0
 # How Ansible runs, each way with its environment.
@@ -202,20 +207,36 @@ def growth(number: int) -> Found:
     return found
 
 
+def quick(made: Floor | Site, name: str) -> Found:
+    """What Airflow takes for tasks that do nothing: many at once, and one after the other."""
+    idle = hosts_cpu()
+    time.sleep(IDLE)
+    began = hosts_cpu()
+    many = made.api.run_dag("lab_quick", {"n": QUICK_TASKS}, 1200)
+    used = hosts_cpu() - began
+    chain = made.api.run_dag("lab_chain", {}, 600)
+    duration = "SELECT extract(epoch FROM end_date - start_date) FROM dag_run WHERE run_id = '{}'"
+    seconds, in_turn = (float(made.lab.sql(duration.format(run))[0][0]) for run in (many, chain))
+    median = "percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM start_date - scheduled_dttm))"
+    waited = made.lab.sql(f"SELECT {median} FROM task_instance WHERE run_id = '{chain}'")
+    return {
+        f"{name}_per_minute": QUICK_TASKS * 60 / seconds,
+        f"{name}_cpu": used / QUICK_TASKS,
+        f"{name}_chain": in_turn,
+        f"{name}_wait": float(waited[0][0]),
+        f"{name}_idle_cpu": (began - idle) / IDLE,
+    }
+
+
 def tasks(number: int) -> Found:
-    """Airflow's own speed, on a cluster with its own settings and on ours."""
-    found: Found = {}
-    for name, made in (("stock", Floor), ("ours", Site)):
-        made_now = made(f"{number}-tasks-{name}")
-        many = made_now.api.run_dag("lab_quick", {}, 1200)
-        seconds = made_now.lab.sql(
-            f"SELECT extract(epoch FROM end_date - start_date) FROM dag_run WHERE run_id = '{many}'"
-        )
-        chain = made_now.api.run_dag("lab_chain", {}, 600)
-        median = "percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM start_date - scheduled_dttm))"
-        waited = made_now.lab.sql(f"SELECT {median} FROM task_instance WHERE run_id = '{chain}'")
-        found |= {f"{name}_per_minute": 500 * 60 / float(seconds[0][0]), f"{name}_wait": float(waited[0][0])}
-    return found
+    """Airflow's own speed: on a cluster with its own settings, on ours, and on ours without our settings for speed."""
+    found = quick(Floor(f"{number}-tasks-stock"), "stock")
+    site = Site(f"{number}-tasks")
+    found |= quick(site, "ours")
+    without = LOGS / "without.json"
+    without.write_text(json.dumps({"all": {"vars": {"airflow_config": WITHOUT}}}))
+    site.play("site", str(without))
+    return found | quick(site, "without")
 
 
 PARTS: dict[str, t.Callable[[int], Found]] = {"cluster": cluster, "ten": ten, "growth": growth, "tasks": tasks}

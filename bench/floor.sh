@@ -147,7 +147,7 @@ master() {
 worker() {
     release
     settings
-    unit worker celery worker --concurrency 3
+    unit worker celery worker --concurrency $((2 * $(nproc)))  # as ours
     port mq1 5672
     systemctl enable --now airflow-worker
 }
