@@ -40,6 +40,9 @@ RELEASES = ("trixie", "bookworm")
 CA_BUNDLE = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 EXTRA_CAS = pathlib.Path("/usr/local/share/ca-certificates")
 BOOT_TIMEOUT = 90
+INOTIFY = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
+# Five or six of a host's systemd and its services.
+INOTIFY_INSTANCES = 8
 # Each secret of the lab has every character that is special in a URL, a shell, a configuration file or YAML.
 NASTY = "@/%:#'$\\ "
 
@@ -295,12 +298,23 @@ def each(hosts: t.Iterable[str], work: t.Callable[[str], t.Any]) -> list[t.Any]:
         return list(pool.map(work, hosts))
 
 
+def room(count: int) -> None:
+    """Refuses more hosts than the kernel has room for: a systemd that gets no inotify instance ends as it boots."""
+    wanted, allowed = count * INOTIFY_INSTANCES, int(INOTIFY.read_text())
+    if wanted > allowed:
+        raise LabError(
+            f"{count} hosts need {wanted} inotify instances, and this machine allows {allowed}."
+            f" Raise that until the next boot: sysctl fs.inotify.max_user_instances={wanted}"
+        )
+
+
 def create() -> None:
     began = time.monotonic()
     release = os.environ.get("LAB_RELEASE") or RELEASES[0]
     if release not in RELEASES:
         raise LabError(f"LAB_RELEASE is {release!r}; it is one of {', '.join(RELEASES)}")
     hosts = inventory_hosts()
+    room(len(hosts))
     prepare_files(hosts)
     name = image(release)
     if podman("network", "exists", PREFIX, check=False).returncode != 0:

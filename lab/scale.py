@@ -78,7 +78,9 @@ def environment(*sources: str) -> dict[str, str]:
 
 def lab(*sources: str, verb: tuple[str, ...]) -> None:
     """lab/hosts.py for the hosts of these sources."""
-    subprocess.run([sys.executable, "lab/hosts.py", *verb], cwd=ROOT, env=environment(*sources), check=True)
+    done = subprocess.run([sys.executable, "lab/hosts.py", *verb], cwd=ROOT, env=environment(*sources))
+    if done.returncode != 0:  # it has said why
+        raise hosts.LabError(f"lab/hosts.py {verb[0]} failed")
 
 
 def timed(log: pathlib.Path, command: list[str], variables: t.Mapping[str, str] | None = None) -> Timed:

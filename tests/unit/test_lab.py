@@ -58,6 +58,17 @@ def test_a_command_has_a_stdin_of_its_own() -> None:
             os.close(descriptor)
 
 
+def test_more_hosts_than_the_kernel_has_room_for_are_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 128 inotify instances the 25th container's systemd ended as it booted, and nothing said why."""
+    monkeypatch.setattr(hosts, "INOTIFY", tmp_path / "instances")
+    hosts.INOTIFY.write_text("128\n")
+    hosts.room(15)
+    with pytest.raises(hosts.LabError, match=r"35 hosts need 280 .* allows 128.*: sysctl .*_instances=280$"):
+        hosts.room(35)
+
+
 def test_the_seconds_of_plays_add_up_to_the_run(tmp_path: pathlib.Path) -> None:
     log = tmp_path / "site.log"
     log.write_text(LOG)
