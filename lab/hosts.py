@@ -234,8 +234,8 @@ def start(host: str, address: str, release: str, name: str) -> bool:
             *("run", "--detach", "--name", container(host), "--hostname", host),
             *("--label", f"lab.release={release}", "--label", f"lab.checkout={ROOT}"),
             *("--network", PREFIX, "--ip", address, "--network-alias", host, "--systemd=always"),
-            # A host made anew keeps it, as a machine that is installed anew does. Others that knew an earlier host of this
-            # address would for half a minute send to one that is gone.
+            # A host that is made anew keeps it, as a machine that is installed anew does. Others remember it, and would
+            # for half a minute send to one that is gone.
             *("--mac-address", "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))),
             # Units with PrivateTmp=, ProtectSystem= and the like make mounts of their own.
             "--cap-add=SYS_ADMIN",
