@@ -45,8 +45,8 @@ FIRST_DAG_TASKS = 3 * (os.cpu_count() or 2)
 QUICK_TASKS = 500
 # The seconds that a cluster without tasks is looked at.
 IDLE = 20
-# Airflow's own values of what we set for speed alone (docs/settings.md).
-WITHOUT = {"scheduler": {"scheduler_idle_sleep_time": None}, "celery": {"extra_celery_config": {"imports": []}}}
+# Airflow's own value of what we set for speed alone (docs/settings.md).
+WITHOUT = {"scheduler": {"scheduler_idle_sleep_time": None}}
 GROWTH = (1, 3, 10, 30)
 LONGEST = 900.0
 # How Ansible runs, each way with its environment.
@@ -229,7 +229,7 @@ def quick(made: Floor | Site, name: str) -> Found:
 
 
 def tasks(number: int) -> Found:
-    """Airflow's own speed: on a cluster with its own settings, on ours, and on ours without our settings for speed."""
+    """Airflow's own speed: on a cluster with its own settings, on ours, and on ours without our setting for speed."""
     found = quick(Floor(f"{number}-tasks-stock"), "stock")
     site = Site(f"{number}-tasks")
     found |= quick(site, "ours")

@@ -369,7 +369,6 @@ def test_celery_is_told_of_quorum_queues_or_of_none(plain: Rendered, changed: Re
             "interval_step": 0.5,
             "interval_max": 2,
         },
-        "imports": ["airflow.dag_processing.dagbag", "airflow.sdk.serde"],
         "result_backend_always_retry": True,
         "result_backend_max_retries": 30,
     }
