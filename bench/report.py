@@ -28,9 +28,9 @@ def median(rounds: list[Found], name: str) -> float:
     return statistics.median(found[name] for found in rounds)
 
 
-def spread(rounds: list[Found], name: str) -> str:
+def spread(rounds: list[Found], name: str, factor: float = 1) -> str:
     """The median, and of several rounds the least and the most."""
-    values = [found[name] for found in rounds]
+    values = [factor * found[name] for found in rounds]
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
@@ -161,7 +161,7 @@ def growth(rounds: list[Found]) -> str:
 
 def tasks(rounds: list[Found]) -> str:
     rows = [
-        [what, *(spread(scaled, f"{name}_{figure}") for name in ("stock", "ours", "without"))]
+        [what, *(spread(rounds, f"{name}_{figure}", factor) for name in ("stock", "ours", "without"))]
         for what, figure, factor in (
             ("tasks a minute, of 500 at once", "per_minute", 1),
             ("milliseconds of all hosts' CPU for one of them", "cpu", 1000),
@@ -169,7 +169,6 @@ def tasks(rounds: list[Found]) -> str:
             ("… milliseconds from scheduled to running, median of 20", "wait", 1000),
             ("percent of a core that all hosts take without tasks", "idle_cpu", 100),
         )
-        for scaled in [[{name: factor * value for name, value in found.items()} for found in rounds]]
     ]
     heads = ["tasks that do nothing", "Airflow's own settings", "ours", "ours without `scheduler_idle_sleep_time`"]
     return table(heads, rows)
