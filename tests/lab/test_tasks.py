@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import typing as t
 
@@ -35,6 +36,25 @@ def test_logs_come_from_the_worker_that_ran_the_task(lab: t.Any, api: t.Any, fin
         assert f"task {index} ran on {worker}" in content
         if worker not in lab.masters:  # an API server on the same host reads the file itself
             assert f"http://{worker}:8793/log" in content
+
+
+def test_a_slot_is_free_when_its_task_has_ended(lab: t.Any, api: t.Any) -> None:
+    """Without the policy C(batch) four of ten slots stay taken for 5 s more (roles/airflow_worker/vars/main.yml)."""
+    workers = {worker: lab.host(worker) for worker in lab.workers}
+    begins = {worker: host.check_output("date +%s") for worker, host in workers.items()}
+    api.run_dag("lab_quick", {"n": 60 * len(workers)})
+    taken = [
+        float(seconds)
+        for worker, host in workers.items()
+        for seconds in re.findall(
+            r"succeeded in ([0-9.]+)s",
+            host.check_output("journalctl --unit=airflow-worker --since=@%s", begins[worker]),
+        )
+    ]
+    assert len(taken) >= 50 * len(workers)
+    late = sum(seconds > 4 for seconds in taken) / len(taken)
+    print(f"slots taken for more than 4 s by a task that does nothing: {late:.0%}")
+    assert late < 0.25
 
 
 def test_a_worker_that_is_stopped_finishes_its_tasks(lab: t.Any, api: t.Any) -> None:
