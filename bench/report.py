@@ -46,6 +46,8 @@ def spread(rounds: list[Found], name: str, factor: float = 1) -> str:
 def ratio(rounds: list[Found], name: str, base: str) -> str:
     """The median of the ratios of each round, and the least and the most: what disturbs a round disturbs both."""
     values = [found[name] / found[base] for found in rounds]
+    if len(values) == 1:
+        return f"{values[0]:.2f} ×"
     return f"{statistics.median(values):.2f} × ({min(values):.2f} to {max(values):.2f})"
 
 

@@ -601,6 +601,11 @@ def test_a_stopping_worker_waits_for_its_longest_task(plain: Rendered, changed: 
         assert unit(rendered, "worker1", "airflow-worker")["Service"]["TimeoutStopSec"] == [str(seconds)]
 
 
+def test_only_a_worker_has_the_policy_that_frees_its_slots(plain: Rendered) -> None:
+    assert unit(plain, "worker1", "airflow-worker")["Service"]["CPUSchedulingPolicy"] == ["batch"]
+    assert "CPUSchedulingPolicy" not in unit(plain, "master1", "airflow-scheduler")["Service"]
+
+
 def test_what_a_worker_works_on(plain: Rendered, changed: Rendered) -> None:
     command = "/opt/airflow/current/bin/airflow celery worker --queues"
     # Two CPUs: four slots.
