@@ -26,6 +26,7 @@ GRACE = 45.0
 # Seconds that the API server may be away, as while it is restarted.
 SILENCE = 15.0
 
+# What is said while it waits goes to stderr, for the reason that drain.py tells.
 display = Display()
 
 
@@ -103,7 +104,7 @@ class ActionModule(ActionBase):
                 silent = silent or now
                 if last or answer.get("status") != 0 or time.monotonic() - silent > SILENCE:
                     return [_refused(answer, arguments)]
-                display.display(f"Smoke: {answer['msg']}; trying again")
+                display.display(f"Smoke: {answer['msg']}; trying again", stderr=True)
                 time.sleep(1)
                 continue
             silent = 0.0
@@ -119,7 +120,7 @@ class ActionModule(ActionBase):
             if last or (not readable and (not smoke.unknown or hopeless)):
                 break
             if smoke.open and sent:
-                display.display(smoke.progress(end - now))
+                display.display(smoke.progress(end - now), stderr=True)
         problems = smoke.finish(time.monotonic() - began)
         if smoke.unknown:
             problems += _canary.without_dags(sorted(smoke.unknown), told["known"], told["errors"])

@@ -24,6 +24,8 @@ GROWTH = 1.2
 # Seconds that a worker may be silent, as while the broker restarts, until systemd is asked in its place.
 SILENCE = 20.0
 
+# What is said while it waits goes to stderr: of what Ansible writes to stdout, a pipe or a file gets nothing before the
+# task has ended (Display.display does not flush).
 display = Display()
 
 
@@ -73,7 +75,7 @@ class ActionModule(ActionBase):
             if silent and now - heard > SILENCE:
                 why = next((unit["why"] for unit in waiting.values() if unit.get("why")), "no answer")
                 text = f"{host}: {', '.join(silent)} cannot be asked over the broker ({why}), so systemd stops it"
-                display.display(text, color=C.COLOR_WARN)
+                display.display(text, color=C.COLOR_WARN, stderr=True)
                 if arguments["state"] == "restarting":
                     break  # whoever restarts it now has systemd wait for its tasks
                 step |= {"systemctl": "stop", "units": silent}
@@ -82,7 +84,7 @@ class ActionModule(ActionBase):
                 return self._late(arguments, host, waiting, variables) | {"changed": changed, "died": died}
             left = [task for unit in waiting.values() for task in unit["tasks"]]
             number = sum(unit["number"] for unit in waiting.values())
-            display.display(_drain.progress(host, left, number, end - now, time.time()))
+            display.display(_drain.progress(host, left, number, end - now, time.time()), stderr=True)
             length = min(length * GROWTH, LAST_STEP)
         took = time.monotonic() - began
         if died:

@@ -27,7 +27,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = os.environ.get("LAB_INVENTORY", "inventories/lab").split(",")
 SSH_CONFIG = ROOT / ".lab" / "ssh_config"
 # Molecule asks for colours, for more words than we search in, and for a log that is only of its own runs.
-PLAIN = {name: value for name, value in os.environ.items() if name not in ("ANSIBLE_LOG_PATH", "ANSIBLE_VERBOSITY")}
+# As in the shell of a person, where Python keeps back what it writes into a file.
+OURS = ("ANSIBLE_LOG_PATH", "ANSIBLE_VERBOSITY", "PYTHONUNBUFFERED")
+PLAIN = {name: value for name, value in os.environ.items() if name not in OURS}
 PLAIN |= {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 SECRETS = (
     "airflow_database_password",

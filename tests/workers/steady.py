@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "lab")]
 from conftest import PLAIN, SSH_CONFIG, Api, Lab  # noqa: E402
 from output import seen, warning  # noqa: E402
-from ways import services  # noqa: E402
+from ways import on_all, services  # noqa: E402
 
 LOG = ROOT / ".lab" / "ansible.log"
 LOGS = ROOT / "build" / "workers"
@@ -41,8 +41,14 @@ LOW = 14
 WAIT = 60.0
 LONG = 400.0
 PERIOD = 0.5
-# How late the broker's management plugin tells of a new consumer, with a look; see molecule/workers/inventory.
-LATE = 2.0
+# How long a look takes when the machine is busy.
+LATE = 1.0
+# When the main process of a worker's service first received a task, as Celery writes into the journal. It has begun to
+# consume then, of which the broker's management plugin tells seconds later; see molecule/workers/inventory.
+RECEIVED = r"""
+pid=$(systemctl show --value --property=MainPID airflow-worker.service)
+[ "$pid" = 0 ] || journalctl --quiet --no-pager --output=short-unix _PID="$pid" | awk '/ received \[/ { print $1; exit }'
+"""
 
 
 class Away(ConnectionError):
@@ -367,12 +373,21 @@ class Cluster:
                     kill(process)
         ran = Ran(verb, process.returncode, began, time.time(), path.read_text(errors="replace"), path)
         self.ran.append(ran)
+        self.hear(ran)
         assert done, f"no line like {at}\n{ran.told}"
         warnings = [told for line in ran.text.splitlines() if (told := warning(line))]
         assert warnings == [], f"{warnings}\n{ran.told}"
         for thread in self.beside:
             assert thread.failure is None, thread.failure
         return ran
+
+    def hear(self, ran: Ran) -> None:
+        """Adds to what was seen during a playbook the workers that it started anew, from their first task on."""
+        for worker, text in on_all(dict.fromkeys(self.workers, RECEIVED)).items():
+            first = float(text or "inf")
+            for index, (at, takers) in enumerate(self.watch.takers):
+                if ran.began < first <= at <= ran.ended:
+                    self.watch.takers[index] = (at, takers | {worker})
 
     # -- What it looks like
     def hosts(self) -> list[str]:

@@ -69,7 +69,6 @@ def one_after_the_other(cluster: Cluster, ran: Ran, workers: list[str]) -> None:
     )
     assert {worker for _began, _ended, worker in absences} == set(workers), absences
     for (_began, ended, worker), (began, _ended, other) in itertools.pairwise(absences):
-        # What comes back is seen a moment late.
         assert worker == other or began > ended - LATE, f"{worker} and {other} were both away: {absences}"
     assert [at for at, takers in cluster.watch.takers if ran.began <= at <= ran.ended and not takers] == []
 
