@@ -47,7 +47,8 @@ LATE = 1.0
 # consume then, of which the broker's management plugin tells seconds later; see molecule/workers/inventory.
 RECEIVED = r"""
 pid=$(systemctl show --value --property=MainPID airflow-worker.service)
-[ "$pid" = 0 ] || journalctl --quiet --no-pager --output=short-unix _PID="$pid" | awk '/ received \[/ { print $1; exit }'
+[ "$pid" = 0 ] ||
+    journalctl --quiet --no-pager --output=short-unix _PID="$pid" | awk '/ received \[/ { print $1; exit }'
 """
 
 
