@@ -25,7 +25,6 @@ import os
 import pathlib
 import platform
 import secrets
-import shutil
 import statistics
 import sys
 import threading
@@ -35,6 +34,7 @@ import typing as t
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests" / "lab")]
 import hosts  # noqa: E402
+import report  # noqa: E402
 import scale  # noqa: E402
 from conftest import Api, Lab  # noqa: E402
 from strategies import few_collections, mitogen  # noqa: E402
@@ -110,7 +110,10 @@ def load(api: Api, count: int) -> None:
 
 # --- Clusters
 class Floor:
-    """A cluster by bare commands, on fresh hosts; C(seconds) to the first finished DAG, C(cpu) of the hosts."""
+    """A cluster by bare commands, on fresh hosts; C(seconds) to the first finished DAG, C(cpu) of the hosts.
+
+    C(steps) are those of the worker that was added last, or of the first of several.
+    """
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -136,13 +139,17 @@ class Floor:
             scale.timed(LOGS / f"{self.log}-{count}.log", ["bench/floor.sh", *workers], self.environment)
             while True:
                 try:
-                    return sorted(scale.first_starts(self.lab.database, list(workers), bare).values())
+                    started = scale.first_starts(self.lab.database, list(workers), bare)
+                    break
                 except hosts.LabError:
                     if time.time() - bare > LONGEST:
                         raise
                     time.sleep(0.5)
         finally:
             scale.lab(*sources, verb=("destroy", *workers))
+        first = next(iter(workers))
+        self.steps = report.steps(report.marked((LOGS / f"floor-{first}.log").read_text()), bare, started[first])
+        return sorted(started.values())
 
 
 class Site:
@@ -168,7 +175,7 @@ def cluster(number: int) -> Found:
     """One round: the floor, and then ours in each way that Ansible runs."""
     floor = Floor(f"{number}-floor")
     found: Found = {"floor": floor.seconds, "floor_hosts_cpu": floor.cpu, "floor_cpu": floor.first.cpu}
-    found["floor_worker"] = floor.add(1)[-1]
+    found |= {"floor_worker": floor.add(1)[-1], "floor_steps": floor.steps}
     for name, variables in WAYS.items():
         site = Site(f"{number}{name}", variables)
         found |= {f"site{name}": site.seconds, f"playbook{name}": site.first.seconds}
@@ -176,9 +183,14 @@ def cluster(number: int) -> Found:
         second, verify = site.play("site"), site.play("verify")
         found |= {f"second{name}": second.seconds, f"second_cpu{name}": second.cpu, f"verify{name}": verify.seconds}
         load(site.api, 1)
-        measured = scale.measure(1, site.lab.database, variables=variables | PROFILE)
-        shutil.copy(scale.LOGS / "1-out.log", LOGS / f"{number}{name}-scale_out.log")
-        found[f"worker{name}"] = max(measured.first_tasks.values())
+        log = LOGS / f"{number}{name}-scale_out.log"
+        log.unlink(missing_ok=True)
+        measured = scale.measure(1, site.lab.database, variables=variables | {"ANSIBLE_LOG_PATH": str(log)})
+        ((worker, seconds),) = measured.first_tasks.items()
+        found |= {
+            f"worker{name}": seconds,
+            f"steps{name}": report.steps(report.logged(log.read_text(), worker), measured.bare, seconds),
+        }
     return found
 
 

@@ -36,6 +36,9 @@ packages() {
 # port HOST PORT: waits until it is open
 port() { until (: <"/dev/tcp/$1/$2") 2>/dev/null; do sleep 0.2; done; }
 
+# mark PART: notes in the log when a part has ended, in seconds since the epoch; bench.py reads it
+mark() { echo "mark $1 $EPOCHREALTIME"; }
+
 # Their first starts already have the right settings.
 database() {
     mkdir -p /etc/postgresql-common/createcluster.d
@@ -71,12 +74,14 @@ broker() {
 release() {
     useradd --system --user-group --home-dir /var/lib/airflow --shell /usr/sbin/nologin airflow
     packages python3-pip-whl ca-certificates git
+    mark packages
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
     python3 "$(echo /usr/share/python-wheels/pip-*.whl)/pip" install -q --disable-pip-version-check --no-compile \
         --target /opt/airflow/uv "$uv"
     /opt/airflow/uv/bin/uv -q venv --python /usr/bin/python3 /opt/airflow/current
     echo "$lock" >/opt/airflow/lock.txt
     /opt/airflow/uv/bin/uv -q pip sync --python /opt/airflow/current --require-hashes --compile-bytecode /opt/airflow/lock.txt
+    mark release
 }
 
 settings() {
@@ -148,6 +153,7 @@ worker() {
     release
     settings
     unit worker celery worker --concurrency $((2 * $(nproc)))  # as ours
+    mark settings
     port mq1 5672
     systemctl enable --now airflow-worker
 }

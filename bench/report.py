@@ -14,6 +14,7 @@ import json
 import pathlib
 import re
 import statistics
+import time
 import typing as t
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -27,6 +28,18 @@ TASKS = {
     "ours": "ours",
     "without_sleep": "ours without `scheduler_idle_sleep_time`",
     "without_batch": "ours without `batch`",
+}
+# The steps to a new worker's first task, each with what ends it in Ansible's log: the beginning of a play, or the
+# result of a task on the new worker; the last one ends with that task. bench/floor.sh marks those that it has.
+STEPS = {
+    "start": ("`ansible-playbook` starts", "PLAY [Preflight]"),
+    "preflight": ("preflight of all hosts", "PLAY [Find the new workers]"),
+    "find": ("find the new workers", "PLAY [Refuse what would restart the database]"),
+    "room": ("see that the database has room for them", "PLAY [Install databases, brokers and Airflow]"),
+    "packages": ("packages of Debian", "done TASK [onprem.airflow.airflow : Install | Install the packages]"),
+    "release": ("user, and the release by `uv`", "done TASK [onprem.airflow.airflow : Install | Install the release]"),
+    "settings": ("settings, secrets, DAGs, unit", "done TASK [onprem.airflow.airflow : Units | Write them]"),
+    "service": ("the service starts, and its first task", ""),
 }
 Found = dict[str, t.Any]
 
@@ -88,7 +101,7 @@ def cluster(rounds: list[Found]) -> str:
         ["of the control machine, second run", "", *(spread(rounds, f"second_cpu{way}") for way in ways(rounds))],
     ]
     cpu = table(["CPU seconds, bare hosts to the first DAG", *heads[1:]], used)
-    return f"{table(heads, rows)}\n\n{cpu}\n\n{stages(rounds)}"
+    return f"{table(heads, rows)}\n\n{cpu}\n\n{stages(rounds)}\n\n{worker(rounds)}"
 
 
 def plays(log: pathlib.Path) -> dict[str, float]:
@@ -110,25 +123,63 @@ def plays(log: pathlib.Path) -> dict[str, float]:
     return found
 
 
+def marked(log: str) -> dict[str, float]:
+    """When the steps had ended that bench/floor.sh marks, in seconds since the epoch."""
+    return {name: float(at) for name, at in re.findall(r"^mark (\S+) ([\d.]+)$", log, re.MULTILINE)}
+
+
+def logged(log: str, host: str) -> dict[str, float]:
+    """When the steps had ended, in seconds since the epoch, by the text of Ansible's log (C(ANSIBLE_LOG_PATH))."""
+    names = {ending: name for name, (_what, ending) in STEPS.items()}
+    found: dict[str, float] = {}
+    shown = ""
+    for at, milliseconds, text in re.findall(r"^(\S+ \S+),(\d+) p=.*?\| (.*)$", log, re.MULTILINE):
+        if text.startswith(("PLAY [", "TASK [")):
+            shown = event = text.rstrip(" *")
+        elif re.match(rf"(ok|changed): \[{host}\b", text):
+            event = f"done {shown}"
+        else:
+            continue
+        if event in names:
+            seconds = time.mktime(time.strptime(at, "%Y-%m-%d %H:%M:%S"))
+            found.setdefault(names[event], seconds + int(milliseconds) / 1000)
+    return found
+
+
+def steps(ended: t.Mapping[str, float], began: float, first_task: float) -> dict[str, float]:
+    """The seconds of each step, by the times at which they ended; the first task was C(first_task) after C(began)."""
+    found: dict[str, float] = {}
+    before = began
+    ended = {**ended, "service": began + first_task}
+    for name in filter(ended.__contains__, STEPS):
+        found[name], before = ended[name] - before, ended[name]
+    return found
+
+
 def stages(rounds: list[Found]) -> str:
-    """What each play takes, the median of the rounds, for a run of site on bare hosts and for one more worker."""
-    texts = []
-    for what, log in (
-        ("`site` on bare hosts", "{}{}-1-site.log"),
-        ("`scale_out` of one worker", "{}{}-scale_out.log"),
-    ):
-        each = {
-            way: [plays(RESULTS / log.format(number, way)) for number in range(1, len(rounds) + 1)]
-            for way in ways(rounds)
-        }
-        names = dict.fromkeys(name for logs in each.values() for found in logs for name in found)
-        taken = {
-            name: [statistics.median(found.get(name, 0.0) for found in logs) for logs in each.values()]
-            for name in names
-        }
-        rows = [[name, *(f"{value:.1f}" for value in values)] for name, values in taken.items() if max(values) >= TOLD]
-        texts.append(table([f"plays of {what}, s", *("ours", "ours with Mitogen")[: len(each)]], rows))
-    return "\n\n".join(texts)
+    """What each play of a run of site on bare hosts takes, the median of the rounds."""
+    each = {
+        way: [plays(RESULTS / f"{number}{way}-1-site.log") for number in range(1, len(rounds) + 1)]
+        for way in ways(rounds)
+    }
+    names = dict.fromkeys(name for logs in each.values() for found in logs for name in found)
+    taken = {
+        name: [statistics.median(found.get(name, 0.0) for found in logs) for logs in each.values()] for name in names
+    }
+    rows = [[name, *(f"{value:.1f}" for value in values)] for name, values in taken.items() if max(values) >= TOLD]
+    return table(["plays of `site` on bare hosts, s", *("ours", "ours with Mitogen")[: len(each)]], rows)
+
+
+def worker(rounds: list[Found]) -> str:
+    """The steps to the first task of one more worker, the median of the rounds."""
+    names = ["floor_steps", *(f"steps{way}" for way in ways(rounds))]
+    each = {name: [found[name] for found in rounds] for name in names}
+    rows = [
+        [what, *(f"{median(found, step):.1f}" if step in found[0] else "" for found in each.values())]
+        for step, (what, _ending) in STEPS.items()
+    ]
+    heads = ["one more worker, s", "bare commands", "ours", "ours with Mitogen"]
+    return table(heads[: len(names) + 1], rows)
 
 
 def ten(rounds: list[Found]) -> str:

@@ -53,10 +53,11 @@ class Timed:
 
 @dataclasses.dataclass
 class Measured:
-    """Seconds; the first ones from when the bare hosts answered over SSH."""
+    """Seconds; the first ones from when the bare hosts answered over SSH, which C(bare) has since the epoch."""
 
     workers: int
     hosts: float
+    bare: float
     scale_out: float
     scale_out_cpu: float
     first_tasks: dict[str, float]
@@ -160,7 +161,7 @@ def measure(
         seconds, bare = time.monotonic() - began, time.time()
         out = timed(LOGS / f"{count}-out.log", playbook("scale_out", sources=sources), variables)
         started = first_starts(database, list(workers), bare)
-        measured = Measured(count, seconds, out.seconds, out.cpu, started)
+        measured = Measured(count, seconds, bare, out.seconds, out.cpu, started)
         meanwhile()
         if not keep:
             command = playbook("scale_in", "-e", f"airflow_leaving={','.join(workers)}", sources=sources)

@@ -44,6 +44,30 @@ db1                        : ok=3    changed=1
 Monday 23 November 2026  17:13:28 +0000 (0:00:00.500)       0:01:04.500 *******
 """
 
+# What ANSIBLE_LOG_PATH names, and what bench/floor.sh writes.
+STAMPED = """
+2026-11-23 17:12:22,100 p=1 u=root n=ansible INFO| PLAY [Preflight] ***
+2026-11-23 17:12:24,100 p=1 u=root n=ansible INFO| PLAY [Find the new workers] ***
+2026-11-23 17:12:25,100 p=1 u=root n=ansible INFO| PLAY [Refuse what would restart the database] ***
+2026-11-23 17:12:25,600 p=1 u=root n=ansible INFO| PLAY [Preflight] ***
+2026-11-23 17:12:25,600 p=1 u=root n=ansible INFO| skipping: no hosts matched
+2026-11-23 17:12:25,700 p=1 u=root n=ansible INFO| PLAY [Install databases, brokers and Airflow] ***
+2026-11-23 17:12:26,000 p=1 u=root n=ansible INFO| TASK [onprem.airflow.airflow : Canary | Write its DAGs] ***
+2026-11-23 17:12:26,500 p=1 u=root n=ansible INFO| ok: [worker1]
+2026-11-23 17:12:28,000 p=1 u=root n=ansible INFO| TASK [onprem.airflow.airflow : Install | Install the packages] ***
+2026-11-23 17:12:28,900 p=1 u=root n=ansible INFO| ok: [worker1]
+2026-11-23 17:12:29,700 p=1 u=root n=ansible INFO| changed: [worker11]
+2026-11-23 17:12:40,000 p=1 u=root n=ansible INFO| TASK [onprem.airflow.airflow : Install | Install the release] ***
+2026-11-23 17:12:40,700 p=1 u=root n=ansible INFO| changed: [worker11]
+2026-11-23 17:12:43,700 p=1 u=root n=ansible INFO| TASK [onprem.airflow.airflow : Units | Write them] ***
+2026-11-23 17:12:43,700 p=1 u=root n=ansible INFO| changed: [worker11]
+"""
+MARKED = """
+mark packages 1000004.500000
+mark release 1000014.750000
+mark settings 1000014.800000
+"""
+
 
 def test_a_command_has_a_stdin_of_its_own() -> None:
     """ssh makes its stdin non-blocking; a terminal's is that of Ansible too, which then refuses to run."""
@@ -73,3 +97,24 @@ def test_the_seconds_of_plays_add_up_to_the_run(tmp_path: pathlib.Path) -> None:
     log = tmp_path / "site.log"
     log.write_text(LOG)
     assert report.plays(log) == pytest.approx({"Preflight": 3.5, "Install": 60.6})
+
+
+def test_the_steps_of_a_new_worker_are_its_own_and_add_up_to_its_first_task() -> None:
+    """The tasks of the strategy C(free) are told as they end, in between those of other hosts."""
+    ended = report.logged(STAMPED, "worker11")
+    found = report.steps(ended, ended["start"] - 1, 25.0)
+    assert list(found) == list(report.STEPS)
+    assert found == pytest.approx(
+        {
+            "start": 1.0,
+            "preflight": 2.0,
+            "find": 1.0,
+            "room": 0.6,
+            "packages": 4.0,
+            "release": 11.0,
+            "settings": 3.0,
+            "service": 2.4,
+        }
+    )
+    found = report.steps(report.marked(MARKED), 1000000.0, 18.0)
+    assert found == pytest.approx({"packages": 4.5, "release": 10.25, "settings": 0.05, "service": 3.2})
