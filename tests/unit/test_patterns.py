@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the onprem.airflow authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every play has to say of itself: its hosts, by a pattern that means them, and its strategy."""
+"""What every play has to say of itself: its hosts, by a pattern that means them, its strategy, and what it includes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOKS = ROOT / "playbooks"
 VARIABLES = yaml.safe_load((PLAYBOOKS / "vars" / "cluster.yml").read_text())
 
 
@@ -33,3 +34,9 @@ def test_every_play_names_its_strategy(path: Path) -> None:
     """The default may be another one: with free, run_once and any_errors_fatal mean something else."""
     plays = [play for play in yaml.safe_load(path.read_text()) if "hosts" in play]
     assert [play["name"] for play in plays if "strategy" not in play] == []
+
+
+@pytest.mark.parametrize("path", sorted([*PLAYBOOKS.rglob("*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]), ids=str)
+def test_no_host_decides_by_a_template_what_of_a_role_it_includes(path: Path) -> None:
+    """Ansible joins hosts that include the same role, also when C(tasks_from) differs: a running master was installed anew."""
+    assert re.findall(r"(?:tasks|vars|defaults|handlers)_from: .*\{[{%].*", path.read_text()) == []

@@ -114,6 +114,7 @@ def test_a_worker_is_added_and_no_other_process_changes(cluster: Cluster) -> Non
 
     ran = cluster.play("scale_out")
     assert ran.rc == 0, ran.told
+    assert set(re.findall(r"^included: onprem\.airflow\.airflow for (.*)$", ran.text, re.MULTILINE)) == {NEW}, ran.told
     assert re.search(r"from every queue of every worker looked at: \d", ran.said), "no canary\n" + ran.told
     first = cluster.takes_tasks(NEW, ran.began)
     cluster.measured["seconds from scale_out to the first task on the new worker"] = round(first - ran.began, 1)
