@@ -42,5 +42,5 @@ def test_every_play_names_its_strategy(path: Path) -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_no_host_decides_by_a_template_what_of_a_role_it_includes(path: Path) -> None:
-    """Ansible joins hosts that include one role, also when C(tasks_from) differs: a running master was installed anew."""
+    """Ansible joins hosts that include one role, also where C(tasks_from) differs: a running master was installed."""
     assert re.findall(r"(?:tasks|vars|defaults|handlers)_from: .*\{[{%].*", path.read_text()) == []
