@@ -71,7 +71,7 @@ interrupted: $(STAMP)  ## Kill site.yml at ten moments, run it again, compare (h
 scale: $(STAMP)  ## Measure how soon one new worker, and ten at once, take tasks (needs the lab of `make lab`)
 	@$(BIN)/python lab/scale.py
 
-bench: $(STAMP)  ## Measure site.yml beside bare commands, in turn, three rounds (forty minutes; replaces the lab's hosts; PARTS='ten growth tasks' ROUNDS=1: the rest)
+bench: $(STAMP)  ## Measure site.yml beside bare commands, in turn, three rounds (half an hour; replaces the lab's hosts; PARTS='ten growth tasks' ROUNDS=1: the rest)
 	@lab/setup.sh lab
 	@$(BIN)/python bench/bench.py --rounds $(or $(ROUNDS),3) $(PARTS)
 
