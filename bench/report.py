@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes what bench/bench.py measured into docs/speed.md, each part between its marks, and draws docs/speed-*.svg.
 
-uv run --with matplotlib bench/report.py
+uv run --no-project --with matplotlib bench/report.py
 """
 
 from __future__ import annotations
