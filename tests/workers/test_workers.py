@@ -110,6 +110,15 @@ def test_a_worker_is_added_and_no_other_process_changes(cluster: Cluster) -> Non
     before, let_in = cluster.processes(), cluster.admitted()
     cluster.workers.append(NEW)
     cluster.write()
+    # One that cannot make room for it: nothing starts, and the run ends there.
+    on("worker1", "mv /opt/airflow/canary /opt/airflow/kept && touch /opt/airflow/canary")
+    ran = cluster.play("scale_out")
+    on("worker1", "rm /opt/airflow/canary && mv /opt/airflow/kept /opt/airflow/canary")
+    assert ran.rc != 0
+    assert "worker1 could not be prepared" in ran.text, ran.told
+    assert "TASK [Verify" not in ran.text, ran.told
+    assert cluster.takers() == set(cluster.workers) - {NEW}
+
     cluster.play("scale_out", at=r"^TASK \[.*Configure \| Write folders")
 
     ran = cluster.play("scale_out")
