@@ -36,7 +36,7 @@ packages() {
 # port HOST PORT: waits until it is open
 port() { until (: <"/dev/tcp/$1/$2") 2>/dev/null; do sleep 0.2; done; }
 
-# mark PART: notes in the log when a part has ended, in seconds since the epoch; bench.py reads it
+# mark STEP: notes in the log when a step has ended, in seconds since the epoch; report.py reads it
 mark() { echo "mark $1 $EPOCHREALTIME"; }
 
 # Their first starts already have the right settings.
